@@ -1,0 +1,1 @@
+"""The `dsq` commands that need nothing but this package; one module each."""

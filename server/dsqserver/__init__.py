@@ -1,0 +1,3 @@
+"""Serve DSQ datasets over HTTP."""
+
+__all__: list[str] = []
