@@ -30,25 +30,24 @@ def kernel_extensions(mode: str) -> list[Extension]:
     from Cython.Build import cythonize
 
     # No -ffast-math and no fused multiply-add: results are the same bits on every machine.
-    flags = ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]
+    flags = (
+        ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-g0"]
+    )
     extensions = [
-        # optional: without a C compiler the build warns and leaves this module out.
-        Extension(
-            f"dsqformat.kernels.{path.stem}",
-            [path.as_posix()],
-            extra_compile_args=flags,
-            optional=True,
-        )
+        Extension(f"dsqformat.kernels.{path.stem}", [path.as_posix()], extra_compile_args=flags)
         for path in sorted(KERNELS.glob("*.py"))
         if path.name not in UNCOMPILED
     ]
     # The generated C goes to build/, one folder per mode, never beside the sources.
-    return cythonize(
+    extensions = cythonize(
         extensions,
         build_dir=f"build/cython-{mode}",
         force=True,
         compiler_directives={"language_level": "3", "wraparound": False, **MODES[mode]},
     )
+    for extension in extensions:  # cythonize makes new objects and drops the flag from given ones
+        extension.optional = True  # without a C compiler: warn, leave the module out
+    return extensions
 
 
 setup(
