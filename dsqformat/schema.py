@@ -1,0 +1,457 @@
+"""What a sample consists of: fields, columns and the order of segments (spec 6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
+from dsqformat.wire import (
+    MAX_BIT_WIDTH,
+    MAX_COLUMNS,
+    MAX_DIMENSIONS,
+    MAX_FIELDS,
+    MAX_LAYERS,
+    MAX_VALUES,
+)
+
+ColumnType = Literal["int64", "float32", "float64", "utf8", "bytes"]
+Quantizer = Literal["raw", "lsq", "affine"]
+
+COLUMN_TYPES: Final = ("int64", "float32", "float64", "utf8", "bytes")
+NUMERIC_TYPES: Final = ("int64", "float32", "float64")
+QUANTIZERS: Final = ("raw", "lsq", "affine")
+DTYPES: Final = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+)
+BIN_COLUMNS: Final = ("bin_id", "bin_rank")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The domain in which `lsq` quantizes (spec 10.3).
+
+    Attributes:
+        kind: "unit" (values as they are; bytes / 255), "centered" (minus 0.5) or "normalized"
+            (minus mean, divided by std).
+        mean: for "normalized", decimal strings, one or one per channel.
+        std: likewise, positive.
+    """
+
+    kind: Literal["unit", "centered", "normalized"]
+    mean: tuple[str, ...] = ()
+    std: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("unit", "centered", "normalized"):
+            raise ValueError(f"domain {self.kind!r}: expected unit, centered or normalized")
+        if self.kind != "normalized":
+            if self.mean or self.std:
+                raise ValueError(f"domain {self.kind} takes neither mean nor std")
+            return
+        if not self.mean or len(self.mean) != len(self.std):
+            raise ValueError("domain normalized: mean and std must have the same length, 1 or more")
+        for text in (*self.mean, *self.std):
+            if not _DECIMAL.fullmatch(text):
+                raise ValueError(f"domain normalized: {text!r} is not a decimal number")
+        with np.errstate(over="ignore"):
+            mean, std = self.mean_f32, self.std_f32
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("domain normalized: mean and std must be finite, std above 0")
+
+    @classmethod
+    def normalized(cls, mean: Sequence[float], std: Sequence[float]) -> Domain:
+        """Return the normalized domain of these means and standard deviations."""
+        return cls(
+            "normalized", tuple(repr(float(m)) for m in mean), tuple(repr(float(s)) for s in std)
+        )
+
+    @property
+    def mean_f32(self) -> NDArray[np.float32]:
+        """Means, float32, shape (channels,)."""
+        return np.array([float(text) for text in self.mean]).astype("<f4")
+
+    @property
+    def std_f32(self) -> NDArray[np.float32]:
+        """Standard deviations, float32, shape (channels,)."""
+        return np.array([float(text) for text in self.std]).astype("<f4")
+
+
+UNIT: Final = Domain("unit")
+CENTERED: Final = Domain("centered")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A scalar or string that each sample has, carried in the index segment.
+
+    Attributes:
+        name: identifier.
+        type: "int64", "float32", "float64", "utf8" or "bytes".
+        names: for int64, human names of the values 0, 1, ...
+    """
+
+    name: str
+    type: ColumnType
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.type not in COLUMN_TYPES:
+            raise ValueError(f"column {self.name!r}: type {self.type!r} is none of {COLUMN_TYPES}")
+        if self.names is not None and self.type != "int64":
+            raise ValueError(f"column {self.name!r}: names are for int64, not {self.type}")
+        if self.name in BIN_COLUMNS and self.type != "int64":
+            raise ValueError(f"column {self.name!r}: expected type int64, got {self.type}")
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the chunk table keeps minimum and maximum of this column."""
+        return self.type in NUMERIC_TYPES
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named array that each sample has, carried in layer segments.
+
+    Attributes:
+        name: identifier.
+        dtype: type of the source values.
+        shape: dimensions; None where they vary between samples.
+        quantizer: "raw", "lsq" or "affine".
+        layers: widths in bits of all layers but the last, which takes the rest.
+        domain: for `lsq` only.
+        patch: side of the patches of the patch mask, or None.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    quantizer: Quantizer
+    layers: tuple[int, ...] = ()
+    domain: Domain | None = None
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"field {self.name!r}"
+        _check_name(self.name)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"{where}: dtype {self.dtype!r} is none of {DTYPES}")
+        if self.quantizer not in QUANTIZERS:
+            raise ValueError(f"{where}: quantizer {self.quantizer!r} is none of {QUANTIZERS}")
+        self._check_shape(where)
+        if len(self.layers) >= MAX_LAYERS or not all(1 <= w <= MAX_BIT_WIDTH for w in self.layers):
+            raise ValueError(f"{where}: layers {self.layers}: expected at most 7 widths of 1 to 16")
+        if self.quantizer == "raw" and self.layers:
+            raise ValueError(f"{where}: quantizer raw has one layer, got plan {self.layers}")
+        if self.quantizer != "raw" and self.dtype not in ("uint8", "float32"):
+            raise ValueError(
+                f"{where}: quantizer {self.quantizer} needs dtype uint8 or float32, "
+                f"got {self.dtype}; convert it or use quantizer raw"
+            )
+        self._check_domain(where)
+        if self.patch is not None and not (1 <= self.patch <= 65535 and len(self.shape) >= 2):
+            raise ValueError(f"{where}: patch {self.patch}: expected 1 to 65535 and 2 dimensions")
+
+    def _check_shape(self, where: str) -> None:
+        known = [d for d in self.shape if d is not None]
+        if len(self.shape) > MAX_DIMENSIONS or any(not 0 <= d <= MAX_VALUES for d in known):
+            raise ValueError(f"{where}: shape {self.shape}: at most 8 dimensions of 0 to 2^28")
+        product = 1
+        for dimension in known:
+            product *= max(dimension, 1)
+        if product > MAX_VALUES:
+            raise ValueError(f"{where}: shape {self.shape} has more than 2^28 values")
+
+    def _check_domain(self, where: str) -> None:
+        if (self.domain is not None) != (self.quantizer == "lsq"):
+            raise ValueError(f"{where}: a domain is needed by, and only by, quantizer lsq")
+        if self.domain is not None and len(self.domain.mean) > 1:
+            last = self.shape[-1] if self.shape else None
+            if last != len(self.domain.mean):
+                raise ValueError(
+                    f"{where}: {len(self.domain.mean)} means for a last dimension of {last}"
+                )
+
+    @property
+    def layer_count(self) -> int:
+        """Number of layers, 1 to 8."""
+        return len(self.layers) + 1
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The source type, little-endian."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def variable_axes(self) -> tuple[int, ...]:
+        """Axes whose length varies between samples."""
+        return tuple(axis for axis, length in enumerate(self.shape) if length is None)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels with parameters of their own (1, or the last dimension)."""
+        return max(1, len(self.domain.mean)) if self.domain is not None else 1
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Fields, columns and segment order of all samples of a snapshot.
+
+    Attributes:
+        fields: at least one.
+        columns: user columns, in index order.
+        order: (field name, layer) of each layer segment of a chunk; by default layer 0 of every
+            field, then layer 1 of every field that has one, and so on.
+    """
+
+    fields: tuple[Field, ...]
+    columns: tuple[Column, ...] = ()
+    order: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [f.name for f in self.fields] + [c.name for c in self.columns]
+        if not 1 <= len(self.fields) <= MAX_FIELDS or len(self.columns) > MAX_COLUMNS:
+            raise ValueError(
+                f"schema: {len(self.fields)} fields and {len(self.columns)} columns; "
+                f"expected 1 to {MAX_FIELDS} and at most {MAX_COLUMNS}"
+            )
+        if len(set(names)) != len(names):
+            raise ValueError(f"schema: names must be unique, got {sorted(names)}")
+        if not self.order:
+            object.__setattr__(self, "order", _default_order(self.fields))
+        wanted = sorted((f.name, layer) for f in self.fields for layer in range(f.layer_count))
+        if sorted(self.order) != wanted:
+            raise ValueError("schema: order must hold every (field, layer) exactly once")
+        for field in self.fields:
+            layers = [layer for name, layer in self.order if name == field.name]
+            if layers != sorted(layers):
+                raise ValueError(f"schema: order: layers of {field.name!r} must ascend")
+
+    @property
+    def segment_count(self) -> int:
+        """Segments of a chunk: the index, then one per (field, layer)."""
+        return 1 + len(self.order)
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the field that has most."""
+        return max(field.layer_count for field in self.fields)
+
+    @cached_property
+    def segment_of(self) -> dict[tuple[str, int], int]:
+        """Segment number of each (field name, layer); the index segment is number 0."""
+        return {pair: number for number, pair in enumerate(self.order, start=1)}
+
+    @property
+    def zone_columns(self) -> tuple[Column, ...]:
+        """User columns whose minimum and maximum stand in the chunk table."""
+        return tuple(column for column in self.columns if column.numeric)
+
+    def field(self, name: str) -> Field:
+        """Return the field of this name, or raise ValueError naming those there are."""
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise ValueError(f"no field {name!r}; there are {[f.name for f in self.fields]}")
+
+    def column(self, name: str) -> Column:
+        """Return the column of this name, or raise ValueError naming those there are."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise ValueError(f"no column {name!r}; there are {[c.name for c in self.columns]}")
+
+    def prefix_segments(self, layers: int | None = None) -> int:
+        """Return how many leading segments hold the first `layers` layers of every field.
+
+        Args:
+            layers: 1 or more; None for all.
+        """
+        if layers is not None and layers < 1:
+            raise ValueError(f"layers={layers}: expected 1 or more, or None for all")
+        wanted = [
+            number
+            for (_, layer), number in self.segment_of.items()
+            if layers is None or layer < layers
+        ]
+        return max(wanted) + 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of spec 6."""
+        return {
+            "columns": [_column_json(column) for column in self.columns],
+            "fields": [_field_json(field) for field in self.fields],
+            "order": [[name, layer] for name, layer in self.order],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Schema:
+        """Parse and validate the JSON object of spec 6.
+
+        Raises:
+            CorruptShardError: a member is missing, of the wrong type, or out of range.
+            UnsupportedFeatureError: an unknown member, type, quantizer or domain.
+        """
+        _members(value, "schema", required=("columns", "fields", "order"))
+        try:
+            return cls(
+                fields=tuple(_parse_field(item) for item in _array(value, "fields")),
+                columns=tuple(_parse_column(item) for item in _array(value, "columns")),
+                order=_parse_order(_array(value, "order")),
+            )
+        except ValueError as error:
+            raise CorruptShardError(f"schema: {error}") from error
+
+
+def _default_order(fields: tuple[Field, ...]) -> tuple[tuple[str, int], ...]:
+    depth = max(field.layer_count for field in fields)
+    return tuple(
+        (field.name, layer)
+        for layer in range(depth)
+        for field in fields
+        if layer < field.layer_count
+    )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name == "key":
+        raise ValueError(f"name {name!r}: expected letters, digits and _ (at most 64), not 'key'")
+
+
+def _column_json(column: Column) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": column.name, "type": column.type}
+    if column.names is not None:
+        value["names"] = list(column.names)
+    return value
+
+
+def _field_json(field: Field) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "dtype": field.dtype,
+        "layers": list(field.layers),
+        "name": field.name,
+        "quantizer": field.quantizer,
+        "shape": list(field.shape),
+    }
+    if field.domain is not None:
+        value["domain"] = {"kind": field.domain.kind}
+        if field.domain.kind == "normalized":
+            value["domain"] |= {"mean": list(field.domain.mean), "std": list(field.domain.std)}
+    if field.patch is not None:
+        value["patch"] = field.patch
+    return value
+
+
+def _members(
+    value: Any, where: str, *, required: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    if not isinstance(value, Mapping):
+        raise CorruptShardError(f"{where}: expected an object, got {type(value).__name__}")
+    missing = [name for name in required if name not in value]
+    if missing:
+        raise CorruptShardError(f"{where}: member {missing[0]!r} is missing")
+    unknown = sorted(set(value) - set(required) - set(optional))
+    if unknown:
+        raise UnsupportedFeatureError(f"{where}: unknown member {unknown[0]!r}; upgrade dsqformat")
+
+
+def _array(value: Mapping[str, Any], name: str) -> list[Any]:
+    member = value[name]
+    if not isinstance(member, list):
+        raise CorruptShardError(f"{name}: expected an array, got {type(member).__name__}")
+    return member
+
+
+def _strings(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise CorruptShardError(f"{where}: expected an array of strings")
+    return tuple(value)
+
+
+def _integer(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CorruptShardError(f"{where}: expected an integer, got {value!r:.40}")
+    return value
+
+
+def _known(value: Any, known: Sequence[str], where: str) -> Any:
+    if not isinstance(value, str):
+        raise CorruptShardError(f"{where}: expected a string, got {value!r:.40}")
+    if value not in known:
+        raise UnsupportedFeatureError(f"{where}: {value[:40]!r} is none of {tuple(known)}")
+    return value
+
+
+def _name(value: Mapping[str, Any]) -> str:
+    if not isinstance(value["name"], str):
+        raise CorruptShardError(f"name: expected a string, got {value['name']!r:.40}")
+    return value["name"]
+
+
+def _parse_column(value: Any) -> Column:
+    _members(value, "column", required=("name", "type"), optional=("names",))
+    name = _name(value)
+    names = _strings(value["names"], f"column {name!r}: names") if "names" in value else None
+    return Column(name, _known(value["type"], COLUMN_TYPES, f"column {name!r}: type"), names)
+
+
+def _parse_field(value: Any) -> Field:
+    _members(
+        value,
+        "field",
+        required=("dtype", "layers", "name", "quantizer", "shape"),
+        optional=("domain", "patch"),
+    )
+    name = _name(value)
+    where = f"field {name[:64]!r}"
+    shape = tuple(
+        None if item is None else _integer(item, f"{where}: shape")
+        for item in _array(value, "shape")
+    )
+    return Field(
+        name=name,
+        dtype=_known(value["dtype"], DTYPES, f"{where}: dtype"),
+        shape=shape,
+        quantizer=_known(value["quantizer"], QUANTIZERS, f"{where}: quantizer"),
+        layers=tuple(_integer(item, f"{where}: layers") for item in _array(value, "layers")),
+        domain=_parse_domain(value["domain"], where) if "domain" in value else None,
+        patch=_integer(value["patch"], f"{where}: patch") if "patch" in value else None,
+    )
+
+
+def _parse_domain(value: Any, where: str) -> Domain:
+    _members(value, f"{where}: domain", required=("kind",), optional=("mean", "std"))
+    kind = _known(value["kind"], ("unit", "centered", "normalized"), f"{where}: domain")
+    mean = _strings(value.get("mean", []), f"{where}: mean")
+    std = _strings(value.get("std", []), f"{where}: std")
+    if kind != "normalized" and ("mean" in value or "std" in value):
+        raise CorruptShardError(f"{where}: domain {kind} takes neither mean nor std")
+    return Domain(kind, mean, std)
+
+
+def _parse_order(value: list[Any]) -> tuple[tuple[str, int], ...]:
+    pairs = []
+    for item in value:
+        if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
+            raise CorruptShardError("order: expected pairs of field name and layer")
+        pairs.append((item[0], _integer(item[1], "order")))
+    if not pairs:
+        raise CorruptShardError("order: expected at least one pair")
+    return tuple(pairs)
