@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if not _is_expected(error):
             raise
-        _fail(str(error))
+        _fail(_describe(error))
     sys.exit(0)
 
 
@@ -170,6 +170,13 @@ def _is_expected(error: Exception) -> bool:
     from dsqformat.errors import DsqError
 
     return isinstance(error, DsqError | OSError)
+
+
+def _describe(error: Exception) -> str:
+    """Return what to say of an expected error; the file comes first, its number is left out."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _fail(message: str) -> NoReturn:
