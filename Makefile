@@ -87,4 +87,5 @@ $(INSTALLED): $(DEPS) pyproject.toml setup.py dsqformat/_version.py $(KERNELS)
 
 $(CHECKED): $(DEPS) setup.py $(KERNELS)
 	DSQ_KERNELS=checked $(BIN)/python setup.py -q build_ext --build-lib build/checked
+	@mkdir -p $(@D)
 	@touch $@
