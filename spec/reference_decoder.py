@@ -1,0 +1,586 @@
+"""Reference decoder of DSQ shards: plain, slow, standard library only.
+
+Written from format.md alone, to be read beside it; each function names its section. It decodes a
+whole shard held in memory and verifies everything the text lets a reader verify.
+
+    python spec/reference_decoder.py FILE.dsq [--layers N]     a JSON summary
+    python spec/reference_decoder.py --vectors spec/vectors    all conformance vectors
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import struct
+import sys
+from pathlib import Path
+
+import reference_zstd
+from reference_schema import (
+    LETTERS,
+    Corrupt,
+    DecodeError,
+    Truncated,
+    Unsupported,
+    decimals,
+    fl,
+    parse_schema,
+    require,
+)
+
+MAGIC = b"\x8bDSQ\r\n\x1a\n"
+KNOWN_INCOMPATIBLE = 1  # section 16: bit 0, some field has `patch`
+# Section 5.2: kind -> (place, required flag or None where the table leaves it open).
+KINDS = {
+    "SCHM": ("head", 1),
+    "CHNK": ("head", 1),
+    "KEYS": ("tail", 0),
+    "MODL": ("head", None),
+    "GRPS": ("head", None),
+}
+CONSTANT, PLAIN, FOR, DICT, VAR, ZSTD = range(6)  # section 8
+
+
+class Cursor:
+    """Bytes read from front to back; nothing is taken that is not there (section 15)."""
+
+    def __init__(self, data, section):
+        self.data, self.section, self.position = data, section, 0
+
+    def take(self, nbytes):
+        left = len(self.data) - self.position
+        require(0 <= nbytes <= left, self.section, f"{nbytes} bytes expected, {left} left")
+        self.position += nbytes
+        return self.data[self.position - nbytes : self.position]
+
+    def numbers(self, count, letter):
+        size = struct.calcsize("<" + letter)
+        return struct.unpack(f"<{count}{letter}", self.take(count * size))
+
+    def rest(self):
+        return self.take(len(self.data) - self.position)
+
+    def end(self):
+        left = len(self.data) - self.position
+        require(left == 0, self.section, f"{left} bytes too many")
+
+
+def ceil_div(a, b):
+    """Section 2."""
+    return -(-a // b)
+
+
+def crc_table():
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # 0x1EDC6F41 reflected
+        yield byte
+
+
+CRC_TABLE = list(crc_table())
+
+
+def crc32c(data):
+    """Section 14: CRC-32C (Castagnoli)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def zstd_content(frame, expected_nbytes):
+    """Section 2: the content of one zstd frame; its stated size is compared before all else."""
+    require(expected_nbytes <= 32768 * len(frame), "2", f"no {len(frame)} bytes expand so far")
+    try:
+        return reference_zstd.decompress(frame, expected_nbytes)
+    except reference_zstd.ZstdError as error:
+        raise Corrupt(f"section 2: bad zstd frame: {error}") from error
+
+
+def parse_header(data):
+    """Section 5.1, in the order of checks it demands."""
+    require(data[:8] == MAGIC[: len(data)], "5.1", "not a DSQ shard: wrong magic")
+    if len(data) < 64:
+        raise Truncated(f"section 5.1: {len(data)} bytes, the header alone has 64")
+    (major, _minor, sections, incompatible, compatible, head_nbytes, file_nbytes, samples, reserved,
+     crc) = struct.unpack_from("<2HI5Q2I", data, 8)  # fmt: skip
+    require(crc == crc32c(data[:60]), "5.1", "header_crc does not match")
+    if major != 1:
+        raise Unsupported(f"section 16: version_major {major}, this reader knows 1")
+    for bit in range(64):
+        if incompatible & ~KNOWN_INCOMPATIBLE & 1 << bit:
+            raise Unsupported(f"section 16: unknown bit {bit} of incompatible_features")
+    require(2 <= sections <= 64, "5.1", f"section_count {sections}")
+    require(64 + 40 * sections + 4 <= head_nbytes <= 2**28, "5.1", f"head_nbytes {head_nbytes}")
+    require(head_nbytes <= file_nbytes <= 2**40, "5.1", f"file_nbytes {file_nbytes}")
+    require(reserved == 0, "5.1", "reserved bytes of the header are not zero")
+    if len(data) < file_nbytes:
+        raise Truncated(f"section 5.1: {len(data)} of {file_nbytes} bytes")
+    require(len(data) == file_nbytes, "5.1", f"{len(data)} bytes, file_nbytes {file_nbytes}")
+    return {
+        "section_count": sections, "incompatible_features": incompatible,
+        "compatible_features": compatible, "head_nbytes": head_nbytes,
+        "file_nbytes": file_nbytes, "sample_count": samples,
+    }  # fmt: skip
+
+
+def parse_directory(data, header):
+    """Section 5.2: all entries by kind; only the start of the tail is left to check."""
+    end = 64 + 40 * header["section_count"]
+    require(
+        struct.unpack_from("<I", data, end)[0] == crc32c(data[64:end]),
+        "5.2", "the checksum of the section directory does not match",
+    )  # fmt: skip
+    head, tail = {}, {}
+    for at in range(64, end, 40):
+        kind, flags, offset, nbytes, raw, coding, reserved, crc = struct.unpack_from(
+            "<4sI3QB3sI", data, at
+        )
+        require(re.fullmatch(rb"[A-Z0-9]{4}", kind), "5.2", f"kind {kind!r}")
+        kind = kind.decode()
+        require(kind not in head and kind not in tail, "5.2", f"two sections {kind}")
+        require(flags <= 1, "5.2", f"{kind}: reserved flags are set")
+        require(reserved == bytes(3), "5.2", f"{kind}: reserved bytes are not zero")
+        require(coding <= 1, "5.2", f"{kind}: coding {coding}")
+        require(nbytes >= 1 and raw >= 1, "5.2", f"{kind}: an empty section")
+        require(coding or raw == nbytes, "5.2", f"{kind}: raw_nbytes differs from nbytes")
+        place = "head" if offset < header["head_nbytes"] else "tail"
+        require(place == "tail" or not tail, "5.2", f"{kind}: not in the order of offsets")
+        require(offset + nbytes <= header["file_nbytes"], "5.2", f"{kind}: ends past the file")
+        require(crc == crc32c(data[offset : offset + nbytes]), "5.2", f"{kind}: wrong checksum")
+        if kind in KINDS:
+            require(place == KINDS[kind][0], "5.2", f"{kind} in the {place}")
+            require(KINDS[kind][1] in (None, flags), "5.2", f"{kind}: wrong required flag")
+        if flags and kind not in ("SCHM", "CHNK"):
+            raise Unsupported(f"section 5.2: unknown required section {kind}")
+        sections = head if place == "head" else tail
+        sections[kind] = {"offset": offset, "nbytes": nbytes, "raw_nbytes": raw, "coding": coding}
+    require("SCHM" in head and "CHNK" in head, "5.2", "SCHM or CHNK is missing")
+    check_tiling(head, end + 4, header["head_nbytes"])
+    return head, tail
+
+
+def check_tiling(sections, start, stop):
+    """Section 5.2: the sections fill [start, stop) without holes or overlap."""
+    for kind, section in sections.items():
+        require(section["offset"] == start, "5.2", f"{kind} begins not at byte {start}")
+        start += section["nbytes"]
+    require(start == stop, "5.2", f"sections end at byte {start}, not {stop}")
+
+
+def section_content(data, section):
+    """Section 5.2: the content behind an entry; its checksum has been verified."""
+    stored = data[section["offset"] : section["offset"] + section["nbytes"]]
+    return zstd_content(stored, section["raw_nbytes"]) if section["coding"] else stored
+
+
+def parse_chunk_table(content, schema, header):
+    """Section 7: one dict for each chunk."""
+    cursor = Cursor(content, "7")
+    chunk_count, segment_count, block_nbytes, zone_count = cursor.numbers(4, "I")
+    zoned = [c for c in schema["columns"] if c["type"] in ("int64", "float32", "float64")]
+    require(chunk_count <= 2**20, "7", f"chunk_count {chunk_count}")
+    require(segment_count == 1 + len(schema["order"]), "7", f"segment_count {segment_count}")
+    require(block_nbytes in (4096, 8192, 16384, 32768, 65536), "7", f"block_nbytes {block_nbytes}")
+    require(zone_count == len(zoned), "7", f"zone_count {zone_count}")
+    counts = cursor.numbers(chunk_count, "I")
+    require(all(1 <= n <= 4096 for n in counts), "7", "a chunk has not 1 to 4096 samples")
+    require(sum(counts) == header["sample_count"], "7", "sample_count differs from the header")
+    chunks = [{"sample_count": n, "block_nbytes": block_nbytes, "zones": {}} for n in counts]
+    for chunk in chunks:
+        chunk["segment_nbytes"] = cursor.numbers(segment_count, "I")
+        require(max(chunk["segment_nbytes"]) <= 2**30, "7", "a segment is above 2^30 bytes")
+    for chunk in chunks:
+        chunk["digests"] = [cursor.take(16) for _ in range(segment_count)]
+    for chunk in chunks:
+        chunk["block_crcs"] = [
+            cursor.numbers(ceil_div(nbytes, block_nbytes), "I")
+            for nbytes in chunk["segment_nbytes"]
+        ]
+    for chunk in chunks:
+        for column in zoned:
+            letter = "q" if column["type"] == "int64" else "d"
+            chunk["zones"][column["name"]] = cursor.numbers(2, letter)
+    cursor.end()
+    return chunks
+
+
+def read_segments(data, start, chunk):
+    """Section 7: the segments of a chunk, after both checks of section 14."""
+    segments = []
+    for nbytes, digest, crcs in zip(
+        chunk["segment_nbytes"], chunk["digests"], chunk["block_crcs"], strict=True
+    ):
+        segment = data[start : start + nbytes]
+        require(hashlib.sha256(segment).digest()[:16] == digest, "7", "wrong segment_digest")
+        for block, crc in enumerate(crcs):
+            first = block * chunk["block_nbytes"]
+            actual = crc32c(segment[first : first + chunk["block_nbytes"]])
+            require(actual == crc, "7", f"wrong block_crc of block {block}")
+        segments.append(segment)
+        start += nbytes
+    return segments
+
+
+def unpack_bits(cursor, count, width):
+    """Section 9.1: `count` integers of `width` bits; 8 of them fill `width` bytes."""
+    data = cursor.take(ceil_div(count * width, 8))
+    values = []
+    for first in range(0, len(data), max(width, 1)):
+        group = int.from_bytes(data[first : first + width], "little")
+        for _ in range(min(8, count - len(values))):
+            values.append(group & (1 << width) - 1)
+            group >>= width
+        require(group == 0, "9.1", "spare bits are not zero")
+    return values if width else [0] * count
+
+
+def decode_column(cursor, kind, n, allowed=range(6)):
+    """Section 8: n values of the column type `kind`; `allowed` is for nested columns."""
+    (encoding,) = cursor.take(1)
+    payload = Cursor(cursor.take(*cursor.numbers(1, "I")), "8")
+    require(encoding in allowed, "8", f"encoding {encoding} here")
+    values = decode_payload(payload, encoding, kind, n)
+    payload.end()
+    if kind in ("utf8", "bytes"):
+        nbytes = sum(len(x if kind == "bytes" else x.encode()) for x in values)
+        require(nbytes <= 2**28, "15", f"a column of {nbytes} bytes")
+    return values
+
+
+def decode_payload(payload, encoding, kind, n):
+    """Section 8: the payload of one encoding."""
+    var = kind in ("utf8", "bytes")
+    size = 0 if var else struct.calcsize("<" + LETTERS[kind])
+    if encoding == CONSTANT:
+        return [column_value(payload.rest(), kind, size)] * n
+    if encoding == PLAIN and not var:
+        planes = payload.take(n * size)
+        return [column_value(planes[i::n], kind, size) for i in range(n)]
+    if encoding == FOR and kind == "int64":
+        (base,), (width,) = payload.numbers(1, "q"), payload.take(1)
+        require(1 <= width <= 56, "8", f"FOR of width {width}")
+        values = [base + integer for integer in unpack_bits(payload, n, width)]
+        require(max(values) < 2**63, "8", "a FOR value leaves i64")
+        return values
+    if encoding == DICT:
+        (k,), (width,) = payload.numbers(1, "H"), payload.take(1)
+        require(1 <= k <= n, "8", f"DICT of {k} values for {n} samples")
+        require(width == (k - 1).bit_length(), "8", f"DICT of {k} values with width {width}")
+        entries = decode_column(payload, kind, k, (PLAIN, FOR, VAR))
+        indexes = unpack_bits(payload, n, width)
+        require(max(indexes) < k, "8", "a DICT index is out of range")
+        return [entries[i] for i in indexes]
+    if encoding == VAR and var:
+        lengths = decode_column(payload, "int64", n, (CONSTANT, PLAIN, FOR))
+        return [column_value(payload.take(length), kind, length) for length in lengths]
+    if encoding == ZSTD:
+        (inner,), (nbytes,) = payload.take(1), payload.numbers(1, "I")
+        require(1 <= inner <= 4, "8", f"ZSTD of encoding {inner}")
+        content = Cursor(zstd_content(payload.rest(), nbytes), "8")
+        values = decode_payload(content, inner, kind, n)
+        content.end()
+        return values
+    raise Corrupt(f"section 8: encoding {encoding} for type {kind}")
+
+
+def column_value(data, kind, size):
+    """Section 8: one value from its bytes."""
+    if kind == "bytes":
+        return data
+    if kind == "utf8":
+        try:
+            return data.decode()  # Python refuses surrogates and overlong forms
+        except UnicodeDecodeError as error:
+            raise Corrupt(f"section 8: invalid UTF-8: {error}") from error
+    require(len(data) == size, "8", f"{len(data)} bytes for one {kind}")
+    return struct.unpack("<" + LETTERS[kind], data)[0]
+
+
+def decode_index(segment, schema, n):
+    """Section 8: all columns of a chunk, user columns first."""
+    wanted = [(column["name"], column["type"]) for column in schema["columns"]]
+    for field in schema["fields"]:
+        name = field["name"]
+        dims = [d for d, size in enumerate(field["shape"]) if size is None]
+        wanted += [(f"{name}.dim{d}", "int64") for d in dims]
+        wanted += [(f"{name}.mask", "bytes")] if "patch" in field else []
+        if field["quantizer"] != "raw":  # section 10.2
+            wanted += [(f"{name}.bit_width", "int64")]
+            wanted += [(f"{name}.signed", "int64")] if field["quantizer"] == "lsq" else []
+            wanted += [(f"{name}.scale", "float32")]
+            wanted += [(f"{name}.offset", "float32")] if field["quantizer"] == "affine" else []
+    cursor = Cursor(segment, "8")
+    index = {name: decode_column(cursor, kind, n) for name, kind in wanted}
+    cursor.end()
+    return index
+
+
+def check_zones(zones, index):
+    """Section 7: minimum and maximum of each numeric column, NaN left out."""
+    for name, zone in zones.items():
+        values = [x for x in index[name] if x == x]
+        expected = (min(values), max(values)) if values else (math.inf, -math.inf)
+        require(zone == expected, "7", f"zone of column {name} is {zone}, not {expected}")
+
+
+def parameters(field, index, i):
+    """Section 10.2: stored width B, zero point Z and largest legal code of sample i."""
+    if field["quantizer"] == "raw":
+        return 8, 0, 255
+    lsq = field["quantizer"] == "lsq"
+    b = index[field["name"] + ".bit_width"][i]
+    scale = index[field["name"] + ".scale"][i]
+    require((2 if lsq else 1) <= b <= 16, "10.2", f"bit width {b}")
+    require(math.isfinite(scale) and scale >= 0, "10.2", f"scale {scale}")
+    if not lsq:
+        offset = index[field["name"] + ".offset"][i]
+        require(math.isfinite(offset), "10.2", f"offset {offset}")
+        return b, 0, 2**b - 1
+    signed = index[field["name"] + ".signed"][i]
+    require(signed in (0, 1), "10.2", f"signed {signed}")
+    return (b, 2 ** (b - 1) - 1, 2**b - 2) if signed else (b - 1, 0, 2 ** (b - 1) - 1)
+
+
+def layer_widths(stored_width, plan):
+    """Section 9: the bits each layer has of a code of `stored_width` bits."""
+    widths = []
+    for planned in plan:
+        widths.append(min(planned, stored_width - sum(widths)))
+    return [*widths, stored_width - sum(widths)]
+
+
+def decode_layer(segment, counts, widths):
+    """Section 9: for each sample its values in this layer; none where the width is 0."""
+    if not any(n * w for n, w in zip(counts, widths, strict=True)):
+        require(not segment, "9", "a layer without values has bytes")
+        return [[] for _ in counts]
+    cursor = Cursor(segment, "9")
+    (coding,) = cursor.take(1)
+    require(coding <= 1, "9", f"coding {coding}")
+    layer = []
+    if coding == 0:
+        for n, w in zip(counts, widths, strict=True):
+            layer.append(unpack_bits(cursor, n, w) if w else [])
+        cursor.end()
+        return layer
+    (per_frame,) = cursor.numbers(1, "I")
+    require(1 <= per_frame <= 4096, "9", f"{per_frame} samples per frame")
+    lengths = cursor.numbers(ceil_div(len(counts), per_frame), "I")
+    for group, length in enumerate(lengths):
+        samples = range(group * per_frame, min(len(counts), (group + 1) * per_frame))
+        letters = ["B" if widths[i] <= 8 else "H" for i in samples]
+        sizes = [counts[i] if widths[i] else 0 for i in samples]  # no bytes where w is 0
+        nbytes = sum(n * (1 if c == "B" else 2) for n, c in zip(sizes, letters, strict=True))
+        require((nbytes == 0) == (length == 0), "9", f"frame of {length} bytes for {nbytes}")
+        frame = cursor.take(length)
+        content = Cursor(zstd_content(frame, nbytes) if nbytes else b"", "9")
+        for i, n, letter in zip(samples, sizes, letters, strict=True):
+            layer.append(content.numbers(n, letter))
+            require(max(layer[-1], default=0) < 1 << widths[i], "9", "a value at or above 2^w")
+    cursor.end()
+    return layer
+
+
+def gains_shifts(field, index, i):
+    """Section 10.3: (gain, shift) for each channel of sample i; one pair serves all channels."""
+    scale = index[field["name"] + ".scale"][i]
+    if field["quantizer"] == "affine":
+        return [(scale, index[field["name"] + ".offset"][i])]
+    domain = field["domain"]
+    if domain["kind"] != "normalized":
+        return [(scale, 0.5 if domain["kind"] == "centered" else 0.0)]
+    mean, std = decimals(domain["mean"]), decimals(domain["std"])
+    pairs = [(fl(scale * s), m) for m, s in zip(mean, std, strict=True)]
+    require(all(math.isfinite(gain) for gain, _ in pairs), "10.3", "a gain is not finite")
+    return pairs
+
+
+def kept_positions(field, shape, mask):
+    """Section 11: the places, in C order, of the values that the mask keeps."""
+    count = math.prod(shape)
+    if not mask:
+        return range(count)
+    patch, (height, width) = field["patch"], shape[:2]
+    across = ceil_div(width, patch)
+    bits = ceil_div(height, patch) * across
+    require(len(mask) == ceil_div(bits, 8), "11", f"mask of {len(mask)} bytes for {bits} bits")
+    mask = int.from_bytes(mask, "little")
+    require(mask >> bits == 0, "11", "spare bits of a mask are not zero")
+    inner = math.prod(shape[2:])
+    kept = []
+    for pixel in range(height * width if inner else 0):
+        if mask >> (pixel // width // patch * across + pixel % width // patch) & 1:
+            kept += range(pixel * inner, (pixel + 1) * inner)
+    return kept
+
+
+def decode_field(field, index, segments, n):
+    """Sections 9 to 11: the samples of one field from its first layers."""
+    name, itemsize = field["name"], struct.calcsize("<" + LETTERS[field["dtype"]])
+    raw = field["quantizer"] == "raw"
+    shapes = [
+        [
+            index[f"{name}.dim{d}"][i] if size is None else size
+            for d, size in enumerate(field["shape"])
+        ]
+        for i in range(n)
+    ]
+    require(all(0 <= d <= 2**28 for shape in shapes for d in shape), "15", "size of a dimension")
+    require(sum(map(math.prod, shapes)) <= 2**28, "15", f"{name}: above 2^28 values in a chunk")
+    params = [parameters(field, index, i) for i in range(n)]
+    masks = index.get(f"{name}.mask", [b""] * n)
+    kept = [kept_positions(field, shape, mask) for shape, mask in zip(shapes, masks, strict=True)]
+    counts = [len(positions) * (itemsize if raw else 1) for positions in kept]
+    widths = [layer_widths(stored, field["layers"]) for stored, _, _ in params]
+    layers = [
+        decode_layer(segment, counts, [w[number] for w in widths])
+        for number, segment in enumerate(segments)
+    ]
+    samples = []
+    for i in range(n):
+        if raw:  # section 10.1
+            letter = LETTERS[field["dtype"]]
+            values = struct.unpack(f"<{len(kept[i])}{letter}", bytes(layers[0][i]))
+            codes, pixels, zero = None, values, 0.0 if letter in "efd" else 0
+        else:
+            _, zero_point, largest = params[i]
+            codes = join_layers([layer[i] for layer in layers], widths[i], counts[i], largest)
+            pairs = gains_shifts(field, index, i)
+            values = [
+                dequantize(code - zero_point, *pairs[place % len(pairs)])
+                for code, place in zip(codes, kept[i], strict=True)
+            ]
+            pixels, zero = [to_uint8(x) for x in values], 0.0
+        count = math.prod(shapes[i])
+        sample = {"shape": shapes[i], "mask": masks[i] or None, "codes": codes}
+        sample["values"] = spread(values, kept[i], count, zero)
+        if field["dtype"] == "uint8":
+            sample["picture"] = spread(pixels, kept[i], count, 0)
+        samples.append(sample)
+    return samples
+
+
+def join_layers(layers, widths, count, largest):
+    """Section 9.2: codes u' of one sample from its first layers, exact with all of them."""
+    codes = [0] * count
+    for layer, width in zip(layers, widths, strict=False):
+        if width:
+            codes = [code << width | value for code, value in zip(codes, layer, strict=True)]
+    missing = sum(widths[len(layers) :])
+    if not missing:
+        require(max(codes, default=0) <= largest, "10.2", f"a code above {largest}")
+        return codes
+    return [(code << missing) + ((1 << missing) - 1) / 2 for code in codes]
+
+
+def dequantize(c, gain, shift):
+    """Section 10.3: two operations, one rounding each; u' - Z is exact."""
+    return fl(fl(c * gain) + shift)
+
+
+def to_uint8(x):
+    """Section 10.3: rint comes last here: the same, and infinities need no care."""
+    return round(min(255.0, max(0.0, fl(x * 255.0))))
+
+
+def spread(values, positions, count, zero):
+    """Section 11: values at their places, left-out ones 0."""
+    if len(values) == count:
+        return list(values)
+    full = [zero] * count
+    for position, value in zip(positions, values, strict=True):
+        full[position] = value
+    return full
+
+
+def decode_keys(content, chunks):
+    """Section 12: the keys of all samples."""
+    cursor = Cursor(content, "12")
+    (chunk_count,) = cursor.numbers(1, "I")
+    require(chunk_count == len(chunks), "12", f"keys of {chunk_count} chunks, not {len(chunks)}")
+    sizes, crcs = cursor.numbers(chunk_count, "I"), cursor.numbers(chunk_count, "I")
+    keys = []
+    for nbytes, crc, chunk in zip(sizes, crcs, chunks, strict=True):
+        part = cursor.take(nbytes)
+        require(crc32c(part) == crc, "12", "wrong checksum of the keys of a chunk")
+        column = Cursor(part, "12")
+        keys += decode_column(column, "utf8", chunk["sample_count"])
+        column.end()
+    cursor.end()
+    require(all(1 <= len(key.encode()) <= 4096 for key in keys), "12", "a key's length")
+    require(len(set(keys)) == len(keys), "12", "a key occurs twice")
+    return keys
+
+
+def decode_shard(data, layers=None):
+    """Decode a whole shard from its bytes.
+
+    `layers` limits every field to its first layers. Returns header, schema, chunks, columns (all
+    columns of section 8, by name), fields (by name, a list of samples: shape, mask, codes, which
+    are None for raw, values, and picture for uint8) and keys (None if there are none).
+    """
+    if layers is not None and layers < 1:
+        raise ValueError(f"layers must be at least 1, got {layers}")
+    header = parse_header(data)
+    head, tail = parse_directory(data, header)
+    require(head["SCHM"]["raw_nbytes"] <= 2**20, "6", "a schema above 1 MiB")
+    schema = parse_schema(section_content(data, head["SCHM"]))
+    patched = any("patch" in field for field in schema["fields"])
+    require(patched == header["incompatible_features"] & 1, "16", "bit 0 and the schema disagree")
+    chunks = parse_chunk_table(section_content(data, head["CHNK"]), schema, header)
+    start = header["head_nbytes"]
+    check_tiling(
+        tail, start + sum(sum(chunk["segment_nbytes"]) for chunk in chunks), header["file_nbytes"]
+    )
+    columns, fields = {}, {field["name"]: [] for field in schema["fields"]}
+    for chunk in chunks:
+        segments = read_segments(data, start, chunk)
+        start += sum(chunk["segment_nbytes"])
+        index = decode_index(segments[0], schema, chunk["sample_count"])
+        check_zones(chunk["zones"], index)
+        for name, values in index.items():
+            columns.setdefault(name, []).extend(values)
+        for field in schema["fields"]:
+            own = [
+                segment
+                for segment, (name, layer) in zip(segments[1:], schema["order"], strict=True)
+                if name == field["name"] and (layers is None or layer < layers)
+            ]
+            fields[field["name"]] += decode_field(field, index, own, chunk["sample_count"])
+    keys = None
+    if "KEYS" in tail:
+        require(tail["KEYS"]["coding"] == 0, "12", "KEYS are not stored with coding 0")
+        keys = decode_keys(section_content(data, tail["KEYS"]), chunks)
+    return {
+        "header": header, "schema": schema, "chunks": chunks,
+        "columns": columns, "fields": fields, "keys": keys,
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Decode a DSQ shard, slowly and strictly.")
+    parser.add_argument("file", nargs="?", help="the shard")
+    parser.add_argument("--layers", type=int, help="decode only the first layers of each field")
+    parser.add_argument("--vectors", metavar="DIR", help="run the conformance vectors in DIR")
+    arguments = parser.parse_args()
+    if (arguments.file is None) == (arguments.vectors is None):
+        parser.error("give either a file or --vectors DIR")
+    import reference_vectors  # imports this file in turn
+
+    if arguments.vectors:
+        return 1 if reference_vectors.run_vectors(Path(arguments.vectors)) else 0
+    try:
+        shard = decode_shard(Path(arguments.file).read_bytes(), arguments.layers)
+    except DecodeError as error:
+        print(f"{arguments.file}: {type(error).__name__.lower()}: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(reference_vectors.describe(shard), indent=1, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
