@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from reseal import damaged_shards, reseal
+
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 VECTORS = SPEC / "vectors"
 sys.path.insert(0, str(SPEC))  # the files of spec/ import each other by their plain names
@@ -158,3 +160,21 @@ def test_decoder_needs_nothing_but_the_standard_library() -> None:
     result = run("-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(SPEC)!r}); "
                  "import reference_vectors, sys; print('numpy' in sys.modules)")  # fmt: skip
     assert (result.stdout.strip(), result.stderr) == ("False", "")
+
+
+# zstd_head is left out: its head is compressed; zstd_rle_frame and several_blocks are slow.
+DAMAGED = [name for name in VALID if name not in ("zstd_head", "zstd_rle_frame", "several_blocks")]
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_behind_right_checksums_is_a_typed_error_or_decodes(name: str) -> None:
+    data, _ = vector("valid", name)
+    assert reseal(data) == data
+    outcomes = set()
+    for damaged in damaged_shards(data, 60, seed=len(data)):
+        try:
+            reference_decoder.decode_shard(damaged)
+            outcomes.add("decoded")
+        except DecodeError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
