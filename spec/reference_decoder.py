@@ -1,7 +1,8 @@
 """Reference decoder of DSQ shards: plain, slow, standard library only.
 
 Written from format.md alone, to be read beside it; each function names its section. It decodes a
-whole shard held in memory and verifies everything the text lets a reader verify.
+whole shard held in memory and verifies everything the text lets a reader verify. The schema is
+read by reference_schema.py, columns by reference_columns.py, zstd frames by reference_zstd.py.
 
     python spec/reference_decoder.py FILE.dsq [--layers N]     a JSON summary
     python spec/reference_decoder.py --vectors spec/vectors    all conformance vectors
@@ -18,13 +19,13 @@ import struct
 import sys
 from pathlib import Path
 
-import reference_zstd
+from reference_columns import Cursor, ceil_div, decode_column, unpack_bits, zstd_content
 from reference_schema import (
     LETTERS,
-    Corrupt,
     DecodeError,
     Truncated,
     Unsupported,
+    check_values,
     decimals,
     fl,
     parse_schema,
@@ -41,36 +42,6 @@ KINDS = {
     "MODL": ("head", None),
     "GRPS": ("head", None),
 }
-CONSTANT, PLAIN, FOR, DICT, VAR, ZSTD = range(6)  # section 8
-
-
-class Cursor:
-    """Bytes read from front to back; nothing is taken that is not there (section 15)."""
-
-    def __init__(self, data, section):
-        self.data, self.section, self.position = data, section, 0
-
-    def take(self, nbytes):
-        left = len(self.data) - self.position
-        require(0 <= nbytes <= left, self.section, f"{nbytes} bytes expected, {left} left")
-        self.position += nbytes
-        return self.data[self.position - nbytes : self.position]
-
-    def numbers(self, count, letter):
-        size = struct.calcsize("<" + letter)
-        return struct.unpack(f"<{count}{letter}", self.take(count * size))
-
-    def rest(self):
-        return self.take(len(self.data) - self.position)
-
-    def end(self):
-        left = len(self.data) - self.position
-        require(left == 0, self.section, f"{left} bytes too many")
-
-
-def ceil_div(a, b):
-    """Section 2."""
-    return -(-a // b)
 
 
 def crc_table():
@@ -89,15 +60,6 @@ def crc32c(data):
     for byte in data:
         crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
-
-
-def zstd_content(frame, expected_nbytes):
-    """Section 2: the content of one zstd frame; its stated size is compared before all else."""
-    require(expected_nbytes <= 32768 * len(frame), "2", f"no {len(frame)} bytes expand so far")
-    try:
-        return reference_zstd.decompress(frame, expected_nbytes)
-    except reference_zstd.ZstdError as error:
-        raise Corrupt(f"section 2: bad zstd frame: {error}") from error
 
 
 def parse_header(data):
@@ -225,81 +187,6 @@ def read_segments(data, start, chunk):
     return segments
 
 
-def unpack_bits(cursor, count, width):
-    """Section 9.1: `count` integers of `width` bits; 8 of them fill `width` bytes."""
-    data = cursor.take(ceil_div(count * width, 8))
-    values = []
-    for first in range(0, len(data), max(width, 1)):
-        group = int.from_bytes(data[first : first + width], "little")
-        for _ in range(min(8, count - len(values))):
-            values.append(group & (1 << width) - 1)
-            group >>= width
-        require(group == 0, "9.1", "spare bits are not zero")
-    return values if width else [0] * count
-
-
-def decode_column(cursor, kind, n, allowed=range(6)):
-    """Section 8: n values of the column type `kind`; `allowed` is for nested columns."""
-    (encoding,) = cursor.take(1)
-    payload = Cursor(cursor.take(*cursor.numbers(1, "I")), "8")
-    require(encoding in allowed, "8", f"encoding {encoding} here")
-    values = decode_payload(payload, encoding, kind, n)
-    payload.end()
-    if kind in ("utf8", "bytes"):
-        nbytes = sum(len(x if kind == "bytes" else x.encode()) for x in values)
-        require(nbytes <= 2**28, "15", f"a column of {nbytes} bytes")
-    return values
-
-
-def decode_payload(payload, encoding, kind, n):
-    """Section 8: the payload of one encoding."""
-    var = kind in ("utf8", "bytes")
-    size = 0 if var else struct.calcsize("<" + LETTERS[kind])
-    if encoding == CONSTANT:
-        return [column_value(payload.rest(), kind, size)] * n
-    if encoding == PLAIN and not var:
-        planes = payload.take(n * size)
-        return [column_value(planes[i::n], kind, size) for i in range(n)]
-    if encoding == FOR and kind == "int64":
-        (base,), (width,) = payload.numbers(1, "q"), payload.take(1)
-        require(1 <= width <= 56, "8", f"FOR of width {width}")
-        values = [base + integer for integer in unpack_bits(payload, n, width)]
-        require(max(values) < 2**63, "8", "a FOR value leaves i64")
-        return values
-    if encoding == DICT:
-        (k,), (width,) = payload.numbers(1, "H"), payload.take(1)
-        require(1 <= k <= n, "8", f"DICT of {k} values for {n} samples")
-        require(width == (k - 1).bit_length(), "8", f"DICT of {k} values with width {width}")
-        entries = decode_column(payload, kind, k, (PLAIN, FOR, VAR))
-        indexes = unpack_bits(payload, n, width)
-        require(max(indexes) < k, "8", "a DICT index is out of range")
-        return [entries[i] for i in indexes]
-    if encoding == VAR and var:
-        lengths = decode_column(payload, "int64", n, (CONSTANT, PLAIN, FOR))
-        return [column_value(payload.take(length), kind, length) for length in lengths]
-    if encoding == ZSTD:
-        (inner,), (nbytes,) = payload.take(1), payload.numbers(1, "I")
-        require(1 <= inner <= 4, "8", f"ZSTD of encoding {inner}")
-        content = Cursor(zstd_content(payload.rest(), nbytes), "8")
-        values = decode_payload(content, inner, kind, n)
-        content.end()
-        return values
-    raise Corrupt(f"section 8: encoding {encoding} for type {kind}")
-
-
-def column_value(data, kind, size):
-    """Section 8: one value from its bytes."""
-    if kind == "bytes":
-        return data
-    if kind == "utf8":
-        try:
-            return data.decode()  # Python refuses surrogates and overlong forms
-        except UnicodeDecodeError as error:
-            raise Corrupt(f"section 8: invalid UTF-8: {error}") from error
-    require(len(data) == size, "8", f"{len(data)} bytes for one {kind}")
-    return struct.unpack("<" + LETTERS[kind], data)[0]
-
-
 def decode_index(segment, schema, n):
     """Section 8: all columns of a chunk, user columns first."""
     wanted = [(column["name"], column["type"]) for column in schema["columns"]]
@@ -418,68 +305,74 @@ def kept_positions(field, shape, mask):
     return kept
 
 
+def sample_shapes(field, index, n):
+    """Sections 6 and 8: the shape of each sample, within the limits of section 15."""
+    columns = [
+        [size] * n if size is not None else index[f"{field['name']}.dim{d}"]
+        for d, size in enumerate(field["shape"])
+    ]
+    shapes = [list(shape) for shape in zip(*columns, strict=True)] if columns else [[]] * n
+    require(all(0 <= d <= 2**28 for shape in shapes for d in shape), "15", "size of a dimension")
+    for shape in shapes:
+        check_values(shape)
+    require(sum(map(math.prod, shapes)) <= 2**28, "15", "above 2^28 values of a field in a chunk")
+    return shapes
+
+
 def decode_field(field, index, segments, n):
     """Sections 9 to 11: the samples of one field from its first layers."""
-    name, itemsize = field["name"], struct.calcsize("<" + LETTERS[field["dtype"]])
-    raw = field["quantizer"] == "raw"
-    shapes = [
-        [
-            index[f"{name}.dim{d}"][i] if size is None else size
-            for d, size in enumerate(field["shape"])
-        ]
-        for i in range(n)
-    ]
-    require(all(0 <= d <= 2**28 for shape in shapes for d in shape), "15", "size of a dimension")
-    require(sum(map(math.prod, shapes)) <= 2**28, "15", f"{name}: above 2^28 values in a chunk")
-    params = [parameters(field, index, i) for i in range(n)]
-    masks = index.get(f"{name}.mask", [b""] * n)
+    shapes = sample_shapes(field, index, n)
+    masks = index.get(field["name"] + ".mask", [b""] * n)
     kept = [kept_positions(field, shape, mask) for shape, mask in zip(shapes, masks, strict=True)]
-    counts = [len(positions) * (itemsize if raw else 1) for positions in kept]
-    widths = [layer_widths(stored, field["layers"]) for stored, _, _ in params]
+    raw, letter = field["quantizer"] == "raw", LETTERS[field["dtype"]]
+    counts = [len(places) * (struct.calcsize("<" + letter) if raw else 1) for places in kept]
+    stored = [parameters(field, index, i)[0] for i in range(n)]
+    widths = [layer_widths(width, field["layers"]) for width in stored]
     layers = [
         decode_layer(segment, counts, [w[number] for w in widths])
         for number, segment in enumerate(segments)
     ]
     samples = []
     for i in range(n):
+        sample = {"shape": shapes[i], "mask": masks[i] or None, "codes": None}
+        own = [layer[i] for layer in layers]
         if raw:  # section 10.1
-            letter = LETTERS[field["dtype"]]
-            values = struct.unpack(f"<{len(kept[i])}{letter}", bytes(layers[0][i]))
-            codes, pixels, zero = None, values, 0.0 if letter in "efd" else 0
+            values = picture = struct.unpack(f"<{len(kept[i])}{letter}", bytes(own[0]))
         else:
-            _, zero_point, largest = params[i]
-            codes = join_layers([layer[i] for layer in layers], widths[i], counts[i], largest)
-            pairs = gains_shifts(field, index, i)
-            values = [
-                dequantize(code - zero_point, *pairs[place % len(pairs)])
-                for code, place in zip(codes, kept[i], strict=True)
-            ]
-            pixels, zero = [to_uint8(x) for x in values], 0.0
-        count = math.prod(shapes[i])
-        sample = {"shape": shapes[i], "mask": masks[i] or None, "codes": codes}
+            sample["codes"] = codes = join_layers(own, widths[i], counts[i])
+            values = dequantize(field, index, i, codes, kept[i], sum(widths[i][len(own) :]))
+            picture = [to_uint8(x) for x in values]
+        count, zero = math.prod(shapes[i]), 0 if raw and letter not in "efd" else 0.0
         sample["values"] = spread(values, kept[i], count, zero)
         if field["dtype"] == "uint8":
-            sample["picture"] = spread(pixels, kept[i], count, 0)
+            sample["picture"] = spread(picture, kept[i], count, 0)
         samples.append(sample)
     return samples
 
 
-def join_layers(layers, widths, count, largest):
+def join_layers(layers, widths, count):
     """Section 9.2: codes u' of one sample from its first layers, exact with all of them."""
     codes = [0] * count
     for layer, width in zip(layers, widths, strict=False):
         if width:
             codes = [code << width | value for code, value in zip(codes, layer, strict=True)]
     missing = sum(widths[len(layers) :])
+    if missing:
+        codes = [(code << missing) + ((1 << missing) - 1) / 2 for code in codes]
+    return codes
+
+
+def dequantize(field, index, i, codes, places, missing):
+    """Section 10.3: two operations for each code, one rounding each; u' - Z is exact."""
+    _, zero_point, largest = parameters(field, index, i)
     if not missing:
         require(max(codes, default=0) <= largest, "10.2", f"a code above {largest}")
-        return codes
-    return [(code << missing) + ((1 << missing) - 1) / 2 for code in codes]
-
-
-def dequantize(c, gain, shift):
-    """Section 10.3: two operations, one rounding each; u' - Z is exact."""
-    return fl(fl(c * gain) + shift)
+    pairs = gains_shifts(field, index, i)
+    values = []
+    for code, place in zip(codes, places, strict=True):
+        gain, shift = pairs[place % len(pairs)]
+        values.append(fl(fl((code - zero_point) * gain) + shift))
+    return values
 
 
 def to_uint8(x):
@@ -569,6 +462,8 @@ def main():
     arguments = parser.parse_args()
     if (arguments.file is None) == (arguments.vectors is None):
         parser.error("give either a file or --vectors DIR")
+    if arguments.layers is not None and arguments.layers < 1:
+        parser.error("--layers must be at least 1")
     import reference_vectors  # imports this file in turn
 
     if arguments.vectors:

@@ -141,6 +141,7 @@ def check_field(field):
     one_of(field["quantizer"], "6", ("raw", "lsq", "affine"))
     shape = array(field["shape"], "6", 0, 8, {int, type(None)})
     require(all(d is None or 0 <= d <= 2**28 for d in shape), "6", f"shape {shape}")
+    check_values(d for d in shape if d is not None)
     layers = array(field["layers"], "6", 0, 7, {int})
     require(all(1 <= width <= 16 for width in layers), "6", f"layers {layers}")
     if field["quantizer"] == "raw":
@@ -154,6 +155,12 @@ def check_field(field):
         patch = field["patch"]
         require(type(patch) is int and 1 <= patch <= 65535, "6", f"patch {patch!r}")
         require(len(shape) >= 2, "11", "patch at a field of less than two dimensions")
+
+
+def check_values(shape):
+    """Section 15: values of a sample; a dimension of 0 counts as 1."""
+    count = math.prod(max(d, 1) for d in shape)
+    require(count <= 2**28, "15", f"a sample of {count} values")
 
 
 def check_domain(domain, shape):

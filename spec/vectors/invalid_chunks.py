@@ -298,6 +298,10 @@ def limit_vectors(add):
     dims("dimension_negative", "a dimension of -1", raw("x", [None, None]), shape=[[-1, -1]] * 2)
     dims("dimension", "a dimension of 2^62 beside one of 0", raw("x", [None, None]),
          shape=[[2**62, 0]] * 2)  # fmt: skip
+    dims("values_zero", "dimensions of 2^28 twice beside one of 0", raw("x", [None] * 3),
+         shape=[[2**28, 2**28, 0]] * 2)  # fmt: skip
+    add("limit_shape", "15", "a shape of 2^29 values in the schema of no samples",
+        assemble(schema_of([raw("x", [2**15, None, 2**14])]), []))  # fmt: skip
     large = dictionary(var("bytes", [b"a" * 2**17]), 1, [0] * 4096)
     encoded = zstd_column(large, compressed_frame(large[5:]))
     field = raw("x", [0])
