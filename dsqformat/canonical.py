@@ -42,9 +42,7 @@ def parse_canonical_json(data: bytes, *, limit: int, what: str) -> Any:
     if len(data) > limit:
         raise CorruptShardError(f"{what}: {len(data)} bytes, expected at most {limit}")
     try:
-        value = json.loads(
-            data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float
-        )
+        value = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
         same = canonical_json(value) == data
     except (ValueError, RecursionError) as error:
         raise CorruptShardError(f"{what}: not canonical JSON: {error}") from error

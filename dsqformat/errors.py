@@ -7,6 +7,7 @@
       FetchError                transport, after retries                  -> retry later
       DatasetError              directory, snapshot or ref is unusable    -> see the message
         PublishConflictError    somebody else published meanwhile         -> try again
+      SourceError               input that cannot be read as samples      -> see the message
       SampleError               a sample that cannot be written           -> mend or skip it
       UnknownKeyError(KeyError) no sample has this key
 
@@ -25,6 +26,7 @@ __all__ = [
     "FetchError",
     "PublishConflictError",
     "SampleError",
+    "SourceError",
     "TruncatedShardError",
     "UnknownKeyError",
     "UnsupportedFeatureError",
@@ -60,7 +62,9 @@ class DsqError(Exception):
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
-    def located(self, where: str, *, shard: str | None = None, chunk: int | None = None) -> DsqError:
+    def located(
+        self, where: str, *, shard: str | None = None, chunk: int | None = None
+    ) -> DsqError:
         """Return the same error with `where` in front of its message."""
         error = type(self)(
             f"{where}: {self}",
@@ -94,6 +98,10 @@ class DatasetError(DsqError):
 
 class PublishConflictError(DatasetError):
     """The ref moved while this writer was at work."""
+
+
+class SourceError(DsqError):
+    """A folder, file or archive cannot be read as samples."""
 
 
 class SampleError(DsqError):

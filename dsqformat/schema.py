@@ -218,7 +218,8 @@ class Schema:
         fields: at least one.
         columns: user columns, in index order.
         order: (field name, layer) of each layer segment of a chunk; by default layer 0 of every
-            field, then layer 1 of every field that has one, and so on.
+            field, then layer 1 of every field that has one, and so on. A reduced copy leaves out
+            the last layers.
     """
 
     fields: tuple[Field, ...]
@@ -236,13 +237,16 @@ class Schema:
             raise ValueError(f"schema: names must be unique, got {sorted(names)}")
         if not self.order:
             object.__setattr__(self, "order", _default_order(self.fields))
-        wanted = sorted((f.name, layer) for f in self.fields for layer in range(f.layer_count))
-        if sorted(self.order) != wanted:
-            raise ValueError("schema: order must hold every (field, layer) exactly once")
         for field in self.fields:
             layers = [layer for name, layer in self.order if name == field.name]
-            if layers != sorted(layers):
-                raise ValueError(f"schema: order: layers of {field.name!r} must ascend")
+            if not 1 <= len(layers) <= field.layer_count or layers != list(range(len(layers))):
+                raise ValueError(
+                    f"schema: order: layers of {field.name!r} are {layers}, expected 0, 1, ... "
+                    f"up to at most {field.layer_count - 1}"
+                )
+        unknown = {name for name, _ in self.order} - {field.name for field in self.fields}
+        if unknown:
+            raise ValueError(f"schema: order: no field {sorted(unknown)[0]!r}")
 
     @property
     def segment_count(self) -> int:
@@ -251,8 +255,12 @@ class Schema:
 
     @property
     def layer_count(self) -> int:
-        """Layers of the field that has most."""
-        return max(field.layer_count for field in self.fields)
+        """Layers that are there of the field that has most."""
+        return max(layer for _, layer in self.order) + 1
+
+    def stored_layers(self, name: str) -> int:
+        """Return how many layers of a field are there; fewer than its plan in a reduced copy."""
+        return sum(1 for field, _ in self.order if field == name)
 
     @cached_property
     def segment_of(self) -> dict[tuple[str, int], int]:

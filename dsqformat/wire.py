@@ -80,6 +80,7 @@ MAX_ZSTD_RATIO: Final = 32768
 # 13 dataset directory
 DATASET_FILE: Final = "dataset.json"
 SHARDS_PER_PAGE: Final = 1024
+MAX_CHUNK_RUNS: Final = 256
 
 
 def crc32c(data: bytes | memoryview) -> int:

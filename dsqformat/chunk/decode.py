@@ -90,8 +90,8 @@ def decode_chunk(
     decoded: dict[str, Array] = {}
     masks: dict[str, list[NDArray[np.bool_]]] = {}
     for name in wanted:
-        field = schema.field(name)
-        numbers = [schema.segment_of[name, layer] for layer in range(field.layer_count)][:layers]
+        stored = schema.stored_layers(name)
+        numbers = [schema.segment_of[name, layer] for layer in range(stored)][:layers]
         present = [segments[number] for number in numbers if number < len(segments)]
         if not present:
             raise ValueError(f"{what}: no layer of field {name!r} in {len(segments)} segments")

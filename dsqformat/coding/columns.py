@@ -293,10 +293,11 @@ def _decode_dict(payload: memoryview, count: int, kind: str, what: str) -> Value
     if count and int(indices.max()) >= size:
         raise CorruptShardError(f"{what}: index {int(indices.max())} of a dictionary of {size}")
     if isinstance(values, np.ndarray):
-        return values[indices.astype("i8")]
+        taken: NDArray[Any] = values[indices.astype("i8")]
+        return taken
     if sum(len(values[i]) for i in indices) > MAX_COLUMN_NBYTES:
         raise CorruptShardError(f"{what}: more than {MAX_COLUMN_NBYTES} bytes")
-    return [values[i] for i in indices]  # type: ignore[return-value]  # one of two list types
+    return [values[i] for i in indices]
 
 
 def _decode_var(payload: memoryview, count: int, kind: str, what: str) -> Values:

@@ -41,7 +41,7 @@ def decompress_frame(frame: bytes | memoryview, expected_nbytes: int, what: str)
     Raises:
         CorruptShardError: anything but a frame of that content.
     """
-    if expected_nbytes > MAX_ZSTD_RATIO * len(frame):
+    if not 0 < expected_nbytes <= MAX_ZSTD_RATIO * len(frame):
         raise CorruptShardError(
             f"{what}: {expected_nbytes} bytes cannot come from a zstd frame of {len(frame)}"
         )

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def open_dataset(path: str | os.PathLike[str], *, ref: str = "main") -> Dataset:
     return Dataset(source, load_snapshot(source, ref))
 
 
-class Dataset(Sequence[dict[str, Any]]):
+class Dataset:
     """A snapshot of a dataset, read through a ByteSource.
 
     `dataset[i]` is a dict of one sample, `dataset[a:b]` and `dataset[[3, 1, 4]]` are dicts of
@@ -151,12 +151,6 @@ class Dataset(Sequence[dict[str, Any]]):
                 yield from shard.read_keys(chunk)
 
     # Samples -----------------------------------------------------------------------------------
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> dict[str, Any]: ...  # type: ignore[override]
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> dict[str, Any]:
         if isinstance(index, slice):

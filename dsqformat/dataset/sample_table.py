@@ -23,6 +23,7 @@ def require_pyarrow() -> Any:
     """Import pyarrow, or raise ImportError naming the extra that brings it."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
@@ -114,9 +115,10 @@ class SampleTableWriter:
         if self._rows >= _ROWS_PER_GROUP:
             self._flush()
 
-    def append_dropped(self, columns: Mapping[str, Values], keys: Sequence[str] | None) -> None:
-        """Add samples that have no payload: their position and place are null."""
-        count = len(next(iter(columns.values()))) if columns else len(keys or ())
+    def append_dropped(
+        self, columns: Mapping[str, Values], keys: Sequence[str] | None, count: int
+    ) -> None:
+        """Add n samples that have no payload: their position and place are null."""
         arrays = []
         for name in self._arrow.names:
             kind = self._arrow.field(name).type

@@ -372,7 +372,8 @@ def _frame_content_nbytes(data: bytes, what: str) -> int:
 
 def _shard_json(shard: WrittenShard) -> dict[str, Any]:
     return {name: getattr(shard, name) for name in sorted(_SHARD_MEMBERS)} | {
-        "segment_nbytes": list(shard.segment_nbytes)
+        "chunk_samples": [list(run) for run in shard.chunk_samples],
+        "segment_nbytes": list(shard.segment_nbytes),
     }
 
 
@@ -390,11 +391,24 @@ def _parse_shard(value: Any, schema: Schema, what: str) -> ShardEntry:
         head_digest=_digest(value["head_digest"], what),
         sample_count=_count(value["sample_count"], what),
         chunk_count=_count(value["chunk_count"], what),
+        chunk_samples=_parse_list(value["chunk_samples"], _parse_run, what),
         segment_nbytes=_counts(value["segment_nbytes"], schema.segment_count, what),
     )
+    runs = entry.chunk_samples
+    if runs and (sum(n for _, n in runs), sum(s * n for s, n in runs)) != (
+        entry.chunk_count,
+        entry.sample_count,
+    ):
+        raise CorruptShardError(f"{what}: shard {entry.digest[:12]}: chunk_samples do not add up")
     if not entry.head_nbytes <= entry.nbytes or entry.head_nbytes > wire.MAX_HEAD_NBYTES:
         raise CorruptShardError(f"{what}: shard {entry.digest[:12]}: head longer than the shard")
     return entry
+
+
+def _parse_run(value: Any, what: str) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise CorruptShardError(f"{what}: chunk_samples: expected pairs, got {value!r:.40}")
+    return _count(value[0], what), _count(value[1], what)
 
 
 def _parse_page_entry(value: Any, what: str) -> ShardPage:

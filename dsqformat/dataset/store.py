@@ -12,7 +12,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -170,6 +170,31 @@ class LocalStore:
                 fcntl.flock(file, kind | (0 if wait else fcntl.LOCK_NB))
             yield
 
+    def discard(self, paths: Sequence[Path], *, remove_folder: bool) -> None:
+        """Remove blobs of a writer that gave up, unless a ref reaches them or others write.
+
+        Args:
+            paths: the blobs.
+            remove_folder: also remove the dataset directory if nothing is left in it.
+        """
+        with contextlib.suppress(OSError), self._locked(".writers.lock", shared=False, wait=False):
+            reachable = set()
+            if (self.root / wire.DATASET_FILE).exists():
+                reachable = self._reachable(LocalSource(self.root))
+            for path in paths:
+                if f"{path.parent.name}/{path.name}" not in reachable:
+                    path.unlink(missing_ok=True)
+            if remove_folder and not (self.root / wire.DATASET_FILE).exists():
+                self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        if any(self.blobs.iterdir()) or any(self.snapshots.iterdir()):
+            return
+        for name in (".writers.lock", ".publish.lock"):
+            (self.root / name).unlink(missing_ok=True)
+        for folder in (self.blobs, self.snapshots, self.root):
+            folder.rmdir()
+
     # Garbage -----------------------------------------------------------------------------------
 
     def gc(self, *, dry_run: bool = False) -> GcReport:
@@ -188,7 +213,9 @@ class LocalStore:
                 reachable = self._reachable(source)
                 return self._sweep(reachable, dry_run)
         except BlockingIOError as error:
-            raise DatasetError(f"{self.root}: a writer is at work; run gc when it is done") from error
+            raise DatasetError(
+                f"{self.root}: a writer is at work; run gc when it is done"
+            ) from error
 
     def _reachable(self, source: LocalSource) -> set[str]:
         reachable = set()

@@ -116,7 +116,7 @@ def parse_chunk_table(data: bytes, schema: Schema) -> ChunkTable:
     sample_count = take.array("<u4", (chunks,)).astype("i8")
     segment_nbytes = take.array("<u4", (chunks, segments)).astype("i8")
     digest = take.array("u1", (chunks, segments, wire.DIGEST_NBYTES))
-    if chunks and not (1 <= sample_count.min() and sample_count.max() <= wire.MAX_CHUNK_SAMPLES):
+    if chunks and not (sample_count.min() >= 1 and sample_count.max() <= wire.MAX_CHUNK_SAMPLES):
         raise CorruptShardError("chunk table: a chunk has not 1 to 4096 samples")
     if segment_nbytes.size and segment_nbytes.max() > wire.MAX_SEGMENT_NBYTES:
         raise CorruptShardError("chunk table: a segment has more than 2^30 bytes")

@@ -1,4 +1,4 @@
-"""Everything in a shard before its first chunk: header, directory, schema, chunk table (spec 5-7)."""
+"""Everything in a shard before its first chunk: header, directory, schema, table (spec 5-7)."""
 
 from __future__ import annotations
 

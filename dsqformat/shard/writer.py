@@ -1,4 +1,4 @@
-"""Writes a shard: chunks go to an unnamed file first, since the head that describes them is ahead."""
+"""Writes a shard: chunks wait in an unnamed file, since the head that describes them is first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -32,6 +33,7 @@ class WrittenShard:
         head_digest: SHA-256 of its head, hex.
         sample_count: samples.
         chunk_count: chunks.
+        chunk_samples: runs (samples, chunks); empty if there are more than 256.
         segment_nbytes: bytes of each segment number, summed over the chunks.
     """
 
@@ -41,7 +43,14 @@ class WrittenShard:
     head_digest: str
     sample_count: int
     chunk_count: int
+    chunk_samples: tuple[tuple[int, int], ...]
     segment_nbytes: tuple[int, ...]
+
+
+def chunk_sample_runs(sample_counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the sample counts of the chunks of a shard as a snapshot states them (spec 13.1)."""
+    runs = tuple((count, len(list(group))) for count, group in groupby(sample_counts))
+    return runs if len(runs) <= wire.MAX_CHUNK_RUNS else ()
 
 
 class ShardWriter:
@@ -64,7 +73,9 @@ class ShardWriter:
         self.block_nbytes = block_nbytes
         self.nbytes = 0
         self.sample_count = 0
-        self._body = cast(BinaryIO, tempfile.TemporaryFile(dir=scratch, prefix="."))
+        # Closed by finish() or close(); unnamed, so that it vanishes with the process.
+        body = tempfile.TemporaryFile(dir=scratch, prefix=".")  # noqa: SIM115
+        self._body = cast(BinaryIO, body)
         self._sample_counts: list[int] = []
         self._segment_nbytes: list[list[int]] = []
         self._digests: list[bytes] = []
@@ -121,6 +132,7 @@ class ShardWriter:
             head_digest=wire.sha256_hex(head),
             sample_count=self.sample_count,
             chunk_count=len(table),
+            chunk_samples=chunk_sample_runs(self._sample_counts),
             segment_nbytes=tuple(table.segment_nbytes.sum(axis=0).tolist()),
         )
 

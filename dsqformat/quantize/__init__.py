@@ -1,0 +1,1 @@
+"""Arrays to codes and back: pure functions, one module per quantizer (spec 10 and 11)."""

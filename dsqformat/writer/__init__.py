@@ -1,0 +1,7 @@
+"""Writes datasets: samples in any order and number, in bounded memory, published atomically."""
+
+from dsqformat.writer.dataset_writer import DatasetWriter
+from dsqformat.writer.field_spec import FieldSpec
+from dsqformat.writer.report import WriteReport
+
+__all__ = ["DatasetWriter", "FieldSpec", "WriteReport"]

@@ -1,0 +1,380 @@
+"""DatasetWriter: the one way in. Collects samples, then encodes and publishes them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat._version import __version__
+from dsqformat.chunk.encode import DEFAULT_ZSTD_LEVEL, Coding
+from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
+from dsqformat.dataset.store import LocalStore
+from dsqformat.errors import DatasetError, SampleError
+from dsqformat.schema import Column, ColumnType, Schema
+from dsqformat.wire import DEFAULT_BLOCK_NBYTES
+from dsqformat.writer.collector import BitWidths, Masks, SampleCollector
+from dsqformat.writer.field_spec import FieldSpec, declared_columns, is_array
+from dsqformat.writer.parent import ParentSnapshot
+from dsqformat.writer.publication import SnapshotBuilder, StorageOptions
+from dsqformat.writer.report import WriteReport
+from dsqformat.writer.spill import SampleSpill
+
+Progress = Callable[[str, int, int | None], None]
+# Without shuffling, samples are encoded whenever this many times a chunk has come together.
+_DIRECT_CHUNKS: Final = 16
+
+
+class DatasetWriter:
+    """Writes a dataset directory.
+
+    Samples are mappings: arrays become fields, numbers and strings become columns. They are
+    kept in unnamed files until `close`, which permutes them (so that each shard is a uniform
+    sample of the dataset), encodes and publishes them. Leaving the context after an exception
+    publishes nothing and leaves nothing behind.
+
+    Args:
+        path: the dataset directory; made if need be.
+        fields: how to store the fields: one FieldSpec for all, or by name.
+        columns: types of the columns, by name; None: as in the first sample.
+        names: human names of the values of int64 columns, e.g. {"label": ["cat", "dog"]}.
+        coding: "auto" keeps the smaller of packed and zstd, per segment.
+        zstd_level: 1 to 22.
+        chunk_nbytes: what a chunk should have at full fidelity.
+        shard_nbytes: what a shard should have, chunk_nbytes to 1 GiB.
+        block_nbytes: unit of the link check, a power of two from 4096 to 65536.
+        shuffle: write a seeded permutation of the samples; False keeps their order.
+        seed: of the permutation.
+        mode: "create" refuses a ref that exists; "replace" and "append" make a new snapshot.
+        ref: name of the ref to publish under.
+        provenance: canonical JSON about how the dataset was made.
+        table: write the sample table (needs pyarrow).
+        on_progress: called with (stage, done, total or None).
+
+    Raises:
+        DatasetError: the ref exists (mode "create"), or does not (mode "append").
+        OSError: the directory cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fields: FieldSpec | Mapping[str, FieldSpec] | None = None,
+        columns: Mapping[str, ColumnType] | Sequence[Column] | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+        coding: Coding = "auto",
+        zstd_level: int = DEFAULT_ZSTD_LEVEL,
+        chunk_nbytes: int = 256 << 10,
+        shard_nbytes: int = 32 << 20,
+        block_nbytes: int = DEFAULT_BLOCK_NBYTES,
+        shuffle: bool = True,
+        seed: int = 0,
+        mode: Literal["create", "replace", "append"] = "create",
+        ref: str = "main",
+        provenance: Mapping[str, Any] | None = None,
+        table: bool = True,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._options = StorageOptions(coding, zstd_level, chunk_nbytes, shard_nbytes, block_nbytes)
+        self._specs = dict(fields) if isinstance(fields, Mapping) else {}
+        default = fields if isinstance(fields, FieldSpec) else FieldSpec()
+        self._shuffle, self._seed, self._ref, self._table = shuffle, seed, ref, table
+        self._provenance = dict(provenance or {})
+        self._progress: Progress = on_progress or (lambda stage, done, total: None)
+        self._builder: SnapshotBuilder | None = None
+        self._blobs: list[BlobEntry] = []
+        self._report: WriteReport | None = None
+        self._closed = False
+        self._encoded = 0
+        declared = declared_columns(columns, names or {})
+        self._open(Path(path), mode)
+        self._samples = SampleCollector(
+            self._store.blobs, self._specs, default, declared, names or {}
+        )
+
+    def _open(self, path: Path, mode: str) -> None:
+        if mode not in ("create", "replace", "append"):
+            raise ValueError(f"mode {mode!r}: expected create, replace or append")
+        self._store = LocalStore(path)
+        self._expected = self._store.refs().get(self._ref) if path.is_dir() else None
+        if mode == "create" and self._expected is not None:
+            raise DatasetError(
+                f"{path}: ref {self._ref!r} exists; choose another folder or ref, "
+                "or mode 'replace' or 'append'"
+            )
+        if mode == "append" and self._expected is None:
+            raise DatasetError(f"{path}: no ref {self._ref!r} to append to; use mode 'create'")
+        self._new_folder = not path.exists()
+        self._store.prepare()
+        self._locks = contextlib.ExitStack()
+        self._locks.enter_context(self._store.writing())
+        self._parent = ParentSnapshot(path, self._ref) if mode == "append" else None
+
+    # Results -----------------------------------------------------------------------------------
+
+    @property
+    def report(self) -> WriteReport:
+        """What was published, byte by byte; after close."""
+        if self._report is None:
+            raise ValueError("the report is there once the writer has been closed")
+        return self._report
+
+    @property
+    def snapshot_id(self) -> str:
+        """Id of the published snapshot; after close."""
+        return self.report.snapshot_id
+
+    def __len__(self) -> int:
+        return self._samples.count
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    # Writing -----------------------------------------------------------------------------------
+
+    def write(
+        self,
+        sample: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        bit_width: int | Mapping[str, int] | None = None,
+        masks: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> None:
+        """Add one sample.
+
+        Args:
+            sample: arrays are fields; int, float, str and bytes are columns.
+            key: unique name; for all samples or for none.
+            bit_width: instead of the one of the FieldSpec, for all fields or by name; 0 drops
+                the sample: it stays a row of the sample table and has no payload.
+            masks: boolean patch grids (True: kept) of fields with a patch.
+
+        Raises:
+            SampleError: naming the sample and what is wrong with it.
+        """
+        rows = {
+            name: np.asarray(value)[np.newaxis] if is_array(value) else [value]
+            for name, value in sample.items()
+        }
+        grids = {name: [mask] for name, mask in (masks or {}).items()}
+        self._add(rows, None if key is None else [key], bit_width, grids, 1)
+
+    def write_batch(
+        self,
+        samples: Mapping[str, Any],
+        *,
+        keys: Sequence[str] | None = None,
+        bit_width: BitWidths = None,
+    ) -> None:
+        """Add n samples of equal shape.
+
+        Args:
+            samples: arrays (n, *shape) with at least two dimensions, and those declared in
+                `fields`, are fields; arrays (n,) and lists of n are columns.
+            keys: n unique names, or None.
+            bit_width: one for all samples or one for each, for all fields or by name.
+
+        Raises:
+            SampleError: naming the first sample of the batch and what is wrong with it.
+        """
+        counts = {name: len(values) for name, values in samples.items()}
+        if keys is not None:
+            counts["keys"] = len(keys)
+        if len(set(counts.values())) != 1:
+            raise SampleError(f"batch: lengths differ or there are none: {counts}")
+        rows: dict[str, Any] = {}
+        for name, values in samples.items():
+            array = np.asarray(values) if is_array(values) else None
+            is_field = array is not None and (array.ndim > 1 or name in self._specs)
+            rows[name] = array if is_field or array is None else array.tolist()
+        count = next(iter(counts.values()))
+        if count:
+            self._add(rows, keys, bit_width, {}, count)
+
+    def add_blob(self, role: str, content: bytes | Path, media_type: str, suffix: str) -> None:
+        """Add an auxiliary file to the snapshot.
+
+        Args:
+            role: what it is for, unique in the snapshot.
+            content: its bytes, or the path of a file to copy.
+            media_type: of the content.
+            suffix: of the file name, lower-case letters and digits.
+        """
+        if role in (ROLE_KEYS, ROLE_SAMPLES, *(blob.role for blob in self._blobs)):
+            raise ValueError(f"role {role!r} is taken")
+        if isinstance(content, Path):
+            entry = self._store.put_file(content, role, media_type, suffix)
+        else:
+            entry = self._store.put_entry(role, content, media_type, suffix)
+        self._blobs.append(entry)
+
+    def _add(
+        self,
+        rows: Mapping[str, Any],
+        keys: Sequence[str] | None,
+        bit_width: BitWidths,
+        masks: Masks,
+        count: int,
+    ) -> None:
+        if self._closed:
+            raise ValueError("the writer is closed")
+        self._samples.add(rows, keys, bit_width, masks, count)
+        if self._parent is not None and keys is not None:
+            self._parent.check_keys(keys)
+        self._progress("read", self._samples.count, None)
+        spill = self._samples.spill
+        if (
+            not self._shuffle
+            and spill is not None
+            and spill.nbytes >= _DIRECT_CHUNKS * self._options.chunk_nbytes
+        ):
+            done = self._ready_builder().encode(spill, np.arange(len(spill)), last=False)
+            self._samples.restart(done)
+
+    # Closing -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Encode what is left and publish the snapshot; nothing is visible before.
+
+        Raises:
+            SampleError: no sample was written and nothing was declared.
+            PublishConflictError: somebody else published under this ref meanwhile.
+            OSError: the disk is full or not writable; nothing was published.
+        """
+        if self._closed:
+            return
+        try:
+            self._finish()
+        except BaseException:
+            self.abort()
+            raise
+        self._closed = True
+        self._samples.close()
+        self._locks.close()
+
+    def abort(self) -> None:
+        """Drop everything; what was published before stays as it was."""
+        if self._closed:
+            return
+        self._closed = True
+        written = [self._store.root / blob.path for blob in self._blobs]
+        if self._builder is not None:
+            written += self._builder.committed
+            self._builder.close()
+        self._samples.close()
+        self._locks.close()
+        self._store.discard(written, remove_folder=self._new_folder)
+
+    def _finish(self) -> None:
+        if self._samples.spill is None:
+            self._samples.begin_empty()
+        builder = self._ready_builder()
+        spill, dropped = self._samples.spill, self._samples.dropped
+        if spill is None or dropped is None:
+            raise SampleError("no samples were written")
+        order = np.arange(len(spill))
+        if self._shuffle:
+            order = np.random.Generator(np.random.PCG64(self._seed)).permutation(len(spill))
+        builder.encode(spill, order)
+        self._finish_table(builder, dropped)
+        parent = self._parent
+        snapshot, blobs, pages_nbytes = builder.finish(
+            parent_shards=parent.shards if parent else (),
+            parent_keys=parent.keys() if parent else None,
+            blobs=[*(parent.other_blobs(self._blobs) if parent else ()), *self._blobs],
+            provenance=self._provenance | {"writer": f"dsqformat {__version__}"},
+            parent=self._expected,
+        )
+        sid = self._store.publish(snapshot, self._ref, self._expected)
+        self._report = self._make_report(builder, sid, blobs, len(snapshot) + pages_nbytes)
+
+    def _ready_builder(self) -> SnapshotBuilder:
+        """Return the builder; when it is new, the samples so far fix the schema."""
+        if self._builder is None:
+            schema = self._samples.schema()
+            first = (0, 0)
+            if self._parent is not None:
+                keyed = self._samples.keyed
+                schema = self._parent.check(schema, keyed=keyed, table=self._table)
+                first = (len(self._parent.shards), self._parent.snapshot.sample_count)
+            self._builder = self._new_builder(schema, first)
+            if self._parent is not None and self._builder.table is not None:
+                self._parent.copy_rows(self._builder.table, dropped=False)
+        self._samples.check_shapes(self._builder.schema)
+        return self._builder
+
+    def _new_builder(self, schema: Schema, first: tuple[int, int]) -> SnapshotBuilder:
+        return SnapshotBuilder(
+            self._store,
+            schema,
+            self._options,
+            keyed=self._samples.keyed,
+            table=self._table,
+            first=first,
+            on_chunk=self._on_chunk,
+        )
+
+    def _finish_table(self, builder: SnapshotBuilder, dropped: SampleSpill) -> None:
+        """Samples without payload come last (spec 13.2)."""
+        if builder.table is None:
+            return
+        if self._parent is not None:
+            self._parent.copy_rows(builder.table, dropped=True)
+        if len(dropped):
+            rows = np.arange(len(dropped))
+            builder.table.append_dropped(
+                dropped.take_columns(rows), dropped.take_keys(rows), len(dropped)
+            )
+
+    def _on_chunk(self, count: int) -> None:
+        self._encoded += count
+        total = None if not self._shuffle else len(self._samples.spill or ())
+        self._progress("encode", self._encoded, total)
+
+    def _make_report(
+        self,
+        builder: SnapshotBuilder,
+        sid: str,
+        blobs: Sequence[BlobEntry],
+        snapshot_nbytes: int,
+    ) -> WriteReport:
+        schema = builder.schema
+        samples, chunks, nbytes, segments = totals(builder.shards, schema.segment_count)
+        layers = [0] * schema.layer_count
+        for (_, layer), segment in schema.segment_of.items():
+            layers[layer] += segments[segment]
+        sizes = {blob.role: blob.nbytes for blob in blobs}
+        refs_nbytes = (self._store.root / "dataset.json").stat().st_size
+        return WriteReport(
+            snapshot_id=sid,
+            sample_count=samples,
+            dropped_count=self._samples.count - samples,
+            chunk_count=chunks,
+            shard_count=len(builder.shards),
+            shard_nbytes=nbytes,
+            index_nbytes=segments[0],
+            layer_nbytes=tuple(layers),
+            table_nbytes=sizes.get(ROLE_SAMPLES, 0),
+            key_nbytes=sizes.get(ROLE_KEYS, 0),
+            snapshot_nbytes=snapshot_nbytes + refs_nbytes,
+            source_nbytes=self._samples.source_nbytes,
+            packed_nbytes=builder.packed_nbytes,
+        )

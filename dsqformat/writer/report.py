@@ -1,0 +1,50 @@
+"""What a writer reports when it has published: every byte, by what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """Bytes of a published snapshot.
+
+    Attributes:
+        snapshot_id: 64 hex digits.
+        sample_count: samples with a payload.
+        dropped_count: samples of bit width 0, rows of the sample table only.
+        chunk_count: chunks over all shards.
+        shard_count: shards.
+        shard_nbytes: whole shards: heads, chunks and tails.
+        index_nbytes: of these, index segments.
+        layer_nbytes: of these, the segments of each layer number, over all fields.
+        table_nbytes: the sample table.
+        key_nbytes: the key table.
+        snapshot_nbytes: the snapshot, its pages and dataset.json.
+        source_nbytes: the values as they were given, at their own dtype.
+        packed_nbytes: all codes at their bit widths, before entropy coding.
+    """
+
+    snapshot_id: str
+    sample_count: int
+    dropped_count: int
+    chunk_count: int
+    shard_count: int
+    shard_nbytes: int
+    index_nbytes: int
+    layer_nbytes: tuple[int, ...]
+    table_nbytes: int
+    key_nbytes: int
+    snapshot_nbytes: int
+    source_nbytes: int
+    packed_nbytes: int
+
+    @property
+    def total_nbytes(self) -> int:
+        """Every byte of the snapshot on disk."""
+        return self.shard_nbytes + self.table_nbytes + self.key_nbytes + self.snapshot_nbytes
+
+    @property
+    def head_and_tail_nbytes(self) -> int:
+        """Bytes of shards outside chunks: headers, schemas, chunk tables, keys."""
+        return self.shard_nbytes - self.index_nbytes - sum(self.layer_nbytes)
