@@ -42,6 +42,7 @@ ENCODING_FOR: Final = 2
 ENCODING_DICT: Final = 3
 ENCODING_VAR: Final = 4
 ENCODING_ZSTD: Final = 5
+ENCODING_QUOTIENT: Final = 6
 
 # 9 layer segments
 LAYER_PACKED: Final = 0

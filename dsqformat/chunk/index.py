@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,10 +249,21 @@ def encode_index(schema: Schema, index: ChunkIndex, masks: dict[str, list[bytes]
 
 
 def _encode_parameters(index: FieldIndex) -> list[bytes]:
-    parameters: list[tuple[NDArray[Any] | None, str]] = [
-        (index.bit_width, "int64"),
-        (index.signed, "int64"),
-        (index.scale, "float32"),
-        (index.offset if index.field.quantizer == "affine" else None, "float32"),
-    ]
-    return [encode_column(values, kind) for values, kind in parameters if values is not None]
+    if index.bit_width is None or index.scale is None:
+        return []
+    parts = [encode_column(index.bit_width, "int64")]
+    if index.signed is not None:
+        parts.append(encode_column(index.signed, "int64"))
+    parts.append(encode_column(index.scale, "float32", divisor=_scale_divisor(index)))
+    if index.field.quantizer == "affine" and index.offset is not None:
+        parts.append(encode_column(index.offset, "float32", divisor=255.0))
+    return parts
+
+
+def _scale_divisor(index: FieldIndex) -> float | None:
+    """Scales of byte pictures are k / (255 T), T the steps of the width (spec 10.4)."""
+    if index.bit_width is None:
+        return None
+    less = 1 if index.field.quantizer == "lsq" else 0
+    steps = [(1 << (int(width) - less)) - 1 for width in np.unique(index.bit_width)]
+    return float(255 * math.lcm(*steps))

@@ -18,6 +18,7 @@ from dsqformat.wire import (
     ENCODING_DICT,
     ENCODING_FOR,
     ENCODING_PLAIN,
+    ENCODING_QUOTIENT,
     ENCODING_VAR,
     ENCODING_ZSTD,
     MAX_COLUMN_NBYTES,
@@ -35,6 +36,8 @@ KEEP_RATIO: Final = 0.98
 _FOR = struct.Struct("<qB")
 _DICT = struct.Struct("<HB")
 _ZSTD = struct.Struct("<BI")
+_QUOTIENT = struct.Struct("<d")
+MAX_NUMERATOR: Final = 1 << 53
 
 
 # Integers of any width -------------------------------------------------------------------------
@@ -75,12 +78,15 @@ def unpack_integers(data: memoryview, count: int, width: int, what: str) -> NDAr
 # Encoding --------------------------------------------------------------------------------------
 
 
-def encode_column(values: Values | Sequence[Any], kind: str) -> bytes:
+def encode_column(
+    values: Values | Sequence[Any], kind: str, *, divisor: float | None = None
+) -> bytes:
     """Encode a column in the smallest way the format offers.
 
     Args:
         values: n values; an array for fixed types, a list of str or bytes for var types.
         kind: "int64", "float32", "float64", "utf8" or "bytes".
+        divisor: for float32, a number of which the values may be fractions.
 
     Returns:
         The encoded column with its encoding and length in front.
@@ -88,12 +94,16 @@ def encode_column(values: Values | Sequence[Any], kind: str) -> bytes:
     if kind in FIXED_DTYPES:
         array = np.ascontiguousarray(values, dtype=FIXED_DTYPES[kind])
         candidates = _fixed_candidates(array, kind)
+        if kind == "float32" and divisor is not None and candidates[0][0] != ENCODING_CONSTANT:
+            candidates += _quotient_candidate(array, divisor)
     else:
         octets = [v.encode("utf-8") if isinstance(v, str) else bytes(v) for v in values]
         candidates = _var_candidates(octets, kind)
     encoding, payload = min(candidates, key=lambda candidate: len(candidate[1]))
     if len(payload) > 64:
         for inner, content in candidates:
+            if inner == ENCODING_QUOTIENT:
+                continue
             packed = _ZSTD.pack(inner, len(content)) + compress_frame(content, ZSTD_LEVEL)
             if len(packed) < KEEP_RATIO * len(payload):
                 encoding, payload = ENCODING_ZSTD, packed
@@ -127,6 +137,20 @@ def _for_candidate(array: NDArray[np.int64]) -> list[tuple[int, bytes]]:
         return []
     offsets = (array - base).view("<u8")
     return [(ENCODING_FOR, _FOR.pack(base, width) + pack_integers(offsets, width))]
+
+
+def _quotient_candidate(array: NDArray[np.float32], divisor: float) -> list[tuple[int, bytes]]:
+    """Scales of byte pictures are small integers over one divisor: a byte instead of four."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        numerators = np.rint(array.astype("f8") * divisor)
+    if not (np.abs(numerators) <= MAX_NUMERATOR).all():
+        return []
+    if (numerators / divisor).astype("<f4").tobytes() != array.tobytes():
+        return []
+    nested = [c for c in _fixed_candidates(numerators.astype("<i8"), "int64") if c[0] <= 2]
+    encoding, payload = min(nested, key=lambda candidate: len(candidate[1]))
+    header = _QUOTIENT.pack(divisor) + COLUMN.pack(encoding, len(payload))
+    return [(ENCODING_QUOTIENT, header + payload)]
 
 
 def _dict_candidate(
@@ -223,6 +247,7 @@ def _decode(encoding: int, payload: memoryview, count: int, kind: str, what: str
         ENCODING_FOR: _decode_for,
         ENCODING_DICT: _decode_dict,
         ENCODING_VAR: _decode_var,
+        ENCODING_QUOTIENT: _decode_quotient,
     }
     if encoding not in decoders:
         raise CorruptShardError(f"{what}: unknown encoding {encoding}")
@@ -277,6 +302,22 @@ def _decode_for(payload: memoryview, count: int, kind: str, what: str) -> NDArra
     if count and base + int(offsets.max()) > np.iinfo("i8").max:
         raise CorruptShardError(f"{what}: base {base} plus offset leaves 64 bits")
     return offsets.view("<i8") + np.int64(base)
+
+
+def _decode_quotient(payload: memoryview, count: int, kind: str, what: str) -> NDArray[Any]:
+    if kind != "float32" or len(payload) < _QUOTIENT.size:
+        raise CorruptShardError(f"{what}: encoding 6 is not for this column")
+    (divisor,) = _QUOTIENT.unpack_from(payload)
+    if not 0 < divisor < float("inf"):
+        raise CorruptShardError(f"{what}: divisor {divisor}, expected above 0 and finite")
+    encoding, nested, end = _split_column(payload, _QUOTIENT.size, what)
+    if encoding not in (ENCODING_CONSTANT, ENCODING_PLAIN, ENCODING_FOR) or end != len(payload):
+        raise CorruptShardError(f"{what}: numerators in encoding {encoding}, expected 0, 1 or 2")
+    numerators = np.asarray(_decode(encoding, nested, count, "int64", what))
+    if (np.abs(numerators.astype("f8")) > MAX_NUMERATOR).any():
+        raise CorruptShardError(f"{what}: a numerator is beyond 2^53")
+    with np.errstate(over="ignore"):
+        return (numerators / divisor).astype("<f4")
 
 
 def _decode_dict(payload: memoryview, count: int, kind: str, what: str) -> Values:
