@@ -5,12 +5,13 @@ Written from format.md alone, standard library only; each function names its sec
 
 from __future__ import annotations
 
+import math
 import struct
 
 import reference_zstd
-from reference_schema import LETTERS, Corrupt, require
+from reference_schema import LETTERS, Corrupt, fl, require
 
-CONSTANT, PLAIN, FOR, DICT, VAR, ZSTD = range(6)  # section 8
+CONSTANT, PLAIN, FOR, DICT, VAR, ZSTD, QUOTIENT = range(7)  # section 8
 
 
 class Cursor:
@@ -44,6 +45,7 @@ def ceil_div(a, b):
 
 def zstd_content(frame, expected_nbytes):
     """Section 2: the content of one zstd frame; its stated size is compared before all else."""
+    require(expected_nbytes > 0, "2", "a zstd frame without content")
     require(expected_nbytes <= 32768 * len(frame), "2", f"no {len(frame)} bytes expand so far")
     try:
         return reference_zstd.decompress(frame, expected_nbytes)
@@ -64,7 +66,7 @@ def unpack_bits(cursor, count, width):
     return values if width else [0] * count
 
 
-def decode_column(cursor, kind, n, allowed=range(6)):
+def decode_column(cursor, kind, n, allowed=range(7)):
     """Section 8: n values of the column type `kind`; `allowed` is for nested columns."""
     (encoding,) = cursor.take(1)
     payload = Cursor(cursor.take(*cursor.numbers(1, "I")), "8")
@@ -110,6 +112,12 @@ def decode_payload(payload, encoding, kind, n):
         values = decode_payload(content, inner, kind, n)
         content.end()
         return values
+    if encoding == QUOTIENT and kind == "float32":
+        (divisor,) = payload.numbers(1, "d")
+        require(0 < divisor < math.inf, "8", f"QUOTIENT with divisor {divisor}")
+        numerators = decode_column(payload, "int64", n, (CONSTANT, PLAIN, FOR))
+        require(all(abs(x) <= 2**53 for x in numerators), "8", "a numerator is beyond 2^53")
+        return [fl(x / divisor) for x in numerators]
     raise Corrupt(f"section 8: encoding {encoding} for type {kind}")
 
 

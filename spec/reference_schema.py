@@ -124,13 +124,17 @@ def parse_schema(content):
         require(isinstance(name, str), "6", f"name {name!r}")
         require(re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,63}", name), "6", f"name {name!r}")
         require(name != "key" and names.count(name) == 1, "6", f"name {name!r} is taken")
-    pairs = [(field["name"], layer) for field in fields for layer in range(layer_count(field))]
-    order = [tuple(array(x, "6", 2, 2, {str, int})) for x in array(
-        schema["order"], "6", len(pairs), len(pairs), {list})]  # fmt: skip
-    rank = {field["name"]: i for i, field in enumerate(fields)}
-    require(all(name in rank for name, _ in order), "6", "order names an unknown field")
-    by_field = sorted(order, key=lambda pair: rank[pair[0]])  # a stable sort: layers keep order
-    require(by_field == pairs, "6", "order has not each layer of each field once, ascending")
+    planned = {field["name"]: layer_count(field) for field in fields}
+    taken = dict.fromkeys(planned, 0)
+    for pair in array(schema["order"], "6", 1, sum(planned.values()), {list}):
+        name, layer = array(pair, "6", 2, 2, {str, int})
+        require(name in planned, "6", f"order names an unknown field {name!r}")
+        require(
+            type(layer) is int and layer == taken[name], "6", "order: layers do not ascend by 1"
+        )
+        require(layer < planned[name], "6", f"order: {name} has no layer {layer}")
+        taken[name] += 1
+    require(all(taken.values()), "6", "order has no layer of some field")
     return schema
 
 

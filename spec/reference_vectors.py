@@ -23,6 +23,8 @@ def describe(shard):
     fields = {}
     for field in schema["fields"]:
         samples = shard["fields"][field["name"]]
+        stored = sum(name == field["name"] for name, _ in schema["order"])
+        complete = stored == len(field["layers"]) + 1
         letter = "f" if field["quantizer"] != "raw" else LETTERS[field["dtype"]]
         values = [x for sample in samples for x in sample["values"]]
         packed = struct.pack(f"<{len(values)}{letter}", *values)
@@ -34,7 +36,7 @@ def describe(shard):
         fields[field["name"]] = {
             "shape": [sample["shape"] for sample in samples],
             "mask": [sample["mask"] and sample["mask"].hex() for sample in samples],
-            "codes": [sample["codes"] for sample in samples],
+            "codes": [sample["codes"] if complete else None for sample in samples],
             "layers": facts,
         } | {
             name.partition(".")[2]: [number(x) for x in column]

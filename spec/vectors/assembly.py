@@ -167,7 +167,11 @@ def valid_vector(name, description, schema, chunks, **more):
         ],
         "columns": columns,
         "fields": {
-            f["name"]: field_facts(f, [chunk.fields[f["name"]] for chunk in chunks])
+            f["name"]: field_facts(
+                f,
+                [chunk.fields[f["name"]] for chunk in chunks],
+                sum(name == f["name"] for name, _ in schema["order"]),
+            )
             for f in schema["fields"]
         },
         "keys": None if shard.keys is None else [k for c in chunks for k in c.keys or []],

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-CONSTANT, PLAIN, FOR, DICT, VAR, ZSTD = range(6)
+CONSTANT, PLAIN, FOR, DICT, VAR, ZSTD, QUOTIENT = range(7)
 LETTERS = {"int64": "q", "float32": "f", "float64": "d"}
 BLOCK_NBYTES = 4096
 
@@ -81,6 +81,11 @@ def var(kind, values, lengths=None):
     values = [value_bytes(kind, value) for value in values]
     lengths = plain("int64", map(len, values)) if lengths is None else lengths
     return column(VAR, lengths + b"".join(values))
+
+
+def quotient(divisor, numerators):
+    """`numerators` is an encoded int64 column."""
+    return column(QUOTIENT, struct.pack("<d", divisor) + numerators)
 
 
 def zstd_column(encoded, frame, inner_nbytes=None):

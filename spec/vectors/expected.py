@@ -108,19 +108,22 @@ def sample_values(schema_field, data, i, shape, layers):
     return values
 
 
-def field_facts(schema_field, chunks):
-    """`expected["fields"][NAME]` of the JSON beside a vector, over the FieldData of all chunks."""
+def field_facts(schema_field, chunks, stored):
+    """`expected["fields"][NAME]` of the JSON beside a vector.
+
+    `chunks` holds the FieldData of all chunks, `stored` is the number of layers in the shard.
+    """
     facts = {"shape": [], "mask": [], "codes": [], "layers": {}}
-    raw = schema_field["quantizer"] == "raw"
+    raw, plan = schema_field["quantizer"] == "raw", schema_field["layers"]
     for data in chunks:
         count = len(data.codes)
         facts["shape"] += data.shape or [schema_field["shape"]] * count
         facts["mask"] += [mask.hex() or None for mask in data.mask or [b""] * count]
-        facts["codes"] += [None] * count if raw else data.codes
+        facts["codes"] += [None] * count if raw or stored <= len(plan) else data.codes
         for name in ("bit_width", "signed", "scale", "offset"):
             if getattr(data, name) is not None:
                 facts.setdefault(name, []).extend(map(number, getattr(data, name)))
-    for layers in range(1, len(schema_field["layers"]) + 2):
+    for layers in range(1, stored + 1):
         facts["layers"][str(layers)] = layer_facts(schema_field, chunks, layers)
     return facts
 

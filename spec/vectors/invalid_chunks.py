@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import builder
@@ -14,6 +15,7 @@ from builder import (
     frame_of_reference,
     keys_content,
     plain,
+    quotient,
     stored_frame,
     var,
     zstd_column,
@@ -39,7 +41,7 @@ def index_vectors(add):
     bad("huge", "nbytes of 4 GiB", "int64", good[:1] + b"\xff" * 4 + good[5:])
     shard = with_column("int64", b"")
     add("column_missing", "8", "an index segment of 0 bytes that should hold a column", shard)
-    bad("encoding_6", "encoding 6", "int64", column(6, good[5:]))
+    bad("encoding_7", "encoding 7", "int64", column(7, good[5:]))
     bad("constant_short", "CONSTANT of 4 bytes for int64", "int64", column(0, bytes(4)))
     bad("constant_utf8", "CONSTANT of invalid UTF-8", "utf8", column(0, b"\xff"), "abc")
     bad("plain_short", "PLAIN with one byte too few", "int64", column(PLAIN, good[5:-1]))
@@ -55,6 +57,7 @@ def index_vectors(add):
         [0, 1, 255], 8)[5:-1]), [0, 1, 255])  # fmt: skip
     bad("var_int64", "VAR of int64", "int64", column(4, constant("int64", 8) + bytes(24)), [0] * 3)
     nested_vectors(bad, add)
+    quotient_vectors(bad)
     for name, data in (
         ("overlong", b"\xc0\xaf"), ("surrogate", b"\xed\xa0\x80"), ("cut", b"\xe2\x82"),
         ("above", b"\xf4\x90\x80\x80"),
@@ -64,6 +67,33 @@ def index_vectors(add):
     spare = frame_of_reference(SMALL, 2)
     add("column_for_spare_bits", "9.1", "spare bits of a FOR column are not zero",
         with_column("int64", spare[:-1] + bytes([spare[-1] | 0x80])))  # fmt: skip
+
+
+def quotient_vectors(bad):
+    """Section 8: QUOTIENT."""
+
+    def one(name, text, encoded, kind="float32"):
+        bad("quotient_" + name, text, kind, encoded, [3.0, 1.0, 2.0])
+
+    good = plain("int64", SMALL)
+    for name, divisor in (
+        ("0", 0.0),
+        ("negative", -1.0),
+        ("infinite", math.inf),
+        ("nan", math.nan),
+    ):
+        one(f"divisor_{name}", f"QUOTIENT with divisor {divisor}", quotient(divisor, good))
+    one("numerator", "a numerator of 2^53 + 1", quotient(1.0, plain("int64", [3, 1, 2**53 + 1])))
+    one("lowest", "a numerator of -2^63", quotient(1.0, plain("int64", [3, 1, -(2**63)])))
+    one("float64", "QUOTIENT of float64", quotient(1.0, good), "float64")
+    one("of_dict", "numerators in encoding DICT", quotient(1.0, dictionary(good, 3, [0, 1, 2])))
+    one("of_float", "numerators of 4 bytes", quotient(1.0, plain("float32", [3.0, 1.0, 2.0])))
+    one("short", "QUOTIENT of 7 bytes", column(6, bytes(7)))
+    one(
+        "trailing_byte",
+        "one byte after the numerators",
+        column(6, quotient(1.0, good)[5:] + b"\x00"),
+    )
 
 
 def nested_vectors(bad, add):

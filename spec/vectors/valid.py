@@ -13,6 +13,7 @@ from builder import (
     dictionary,
     frame_of_reference,
     plain,
+    quotient,
     stored_frame,
     var,
     zstd_column,
@@ -240,6 +241,13 @@ def column_encodings():
         "for_width_2": ("int64", small, frame_of_reference(small, 2)),
         "for_base_0": ("int64", small, frame_of_reference(small, 7, 0)),
         "for_width_56": ("int64", big, frame_of_reference(big, 56)),
+        "quotient_plain": ("float32", [binary32(x / 3.0) for x in (-(2**53), 0, 5, 5, 1, 7)],
+                           quotient(3.0, plain("int64", [-(2**53), 0, 5, 5, 1, 7]))),
+        "quotient_for": ("float32", [binary32(x / 32385) for x in (201, 255, 254, 201, 3, 255)],
+                         quotient(32385.0, frame_of_reference([201, 255, 254, 201, 3, 255], 8))),
+        "quotient_constant": ("float32", [PIXEL] * n, quotient(255.0, constant("int64", 1))),
+        "quotient_infinite": ("float32", [float("inf"), 0.0, float("-inf")] * 2,
+                              quotient(5e-324, plain("int64", [1, 0, -1] * 2))),
         "dict_plain": ("float64", reals, dictionary(plain("float64", [0.5, -2.0, 8.0]), 3, picks)),
         "dict_for": ("int64", [9, 7, 9, 9, 8, 7],
                      dictionary(frame_of_reference([9, 7, 8], 2), 3, picks)),
@@ -308,6 +316,24 @@ def several_fields():
     return valid_vector(
         "several_fields", "fields of three quantizers whose layers interleave in a chosen order",
         schema_of(fields, [("label", "int64")], order), [ChunkData(data, {"label": [4, 5, 4]})],
+    )  # fmt: skip
+
+
+def reduced():
+    fields = [
+        affine("image", [2, 2], [4, 2], "uint8"), lsq("vector", [3], [2]), raw("label", [1]),
+    ]  # fmt: skip
+    order = [("image", 0), ("vector", 0), ("label", 0), ("image", 1)]
+    data = {
+        "image": FieldData(codes_below([255, 31, 3], 4, 11), [8, 5, 2], [PIXEL] * 3, [0.0] * 3),
+        "vector": FieldData(
+            codes_below([254, 127, 2], 3, 12), [8, 8, 2], [0.5, 0.25, 1.0], signed=[1, 0, 1]
+        ),
+        "label": FieldData([[3], [1], [2]]),
+    }
+    return valid_vector(
+        "reduced", "a shard without the last layers of two fields: codes of few bits are complete",
+        schema_of(fields, (), order), [ChunkData(data)],
     )  # fmt: skip
 
 
@@ -458,7 +484,7 @@ VALID = [
     worked_example, raw_one_sample, raw_dtypes, affine_uint8_exact, affine_mixed_widths,
     affine_eight_layers, affine_overflow, lsq_unit, lsq_centered, lsq_normalized,
     zstd_several_frames, zstd_compressed, zstd_rle_frame, zstd_head, column_encodings,
-    column_values, several_fields, variable_shapes, zero_size_samples, scalar_field, zero_chunks,
-    zero_chunks_keys, chunks_and_keys, several_blocks, mask_raw, mask_affine, mask_normalized,
-    unknown_sections, newer_minor_version,
+    column_values, several_fields, reduced, variable_shapes, zero_size_samples, scalar_field,
+    zero_chunks, zero_chunks_keys, chunks_and_keys, several_blocks, mask_raw, mask_affine,
+    mask_normalized, unknown_sections, newer_minor_version,
 ]  # fmt: skip
