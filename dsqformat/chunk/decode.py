@@ -15,7 +15,7 @@ from dsqformat.coding.columns import Values
 from dsqformat.coding.dequant import dequantize_chunk, dequantize_chunk_uint8
 from dsqformat.coding.packing import LayerData
 from dsqformat.coding.zstd import decompress_frame
-from dsqformat.errors import CorruptShardError, DsqError, UnsupportedFeatureError
+from dsqformat.errors import CorruptShardError, DsqError
 from dsqformat.quantize.mask import pixel_mask, scatter
 from dsqformat.schema import Schema
 from dsqformat.wire import LAYER_PACKED, LAYER_ZSTD, MAX_CHUNK_SAMPLES, ceil_div
@@ -162,7 +162,7 @@ def parse_layer(
         return LayerData(view[1:], packed=True)
     if view[0] == LAYER_ZSTD:
         return LayerData(_join_frames(view, value_count, width, what), packed=False)
-    raise UnsupportedFeatureError(f"{what}: coding {view[0]} is unknown; upgrade dsqformat")
+    raise CorruptShardError(f"{what}: coding {view[0]}, expected 0 or 1")
 
 
 def _join_frames(

@@ -75,7 +75,10 @@ class FieldIndex:
         """Gain and shift of each sample and channel, float32, shape (n, channels) (spec 10.3)."""
         if self.scale is None:
             raise ValueError("quantizer raw has no gain")
-        return gains_shifts(self.field, self.scale, self.offset)
+        gain, shift = gains_shifts(self.field, self.scale, self.offset)
+        if not np.isfinite(gain).all():
+            raise CorruptShardError("a scale times std is not finite")
+        return gain, shift
 
     @property
     def _bit_width(self) -> NDArray[np.uint8]:

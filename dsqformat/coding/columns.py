@@ -314,7 +314,7 @@ def _decode_quotient(payload: memoryview, count: int, kind: str, what: str) -> N
     if encoding not in (ENCODING_CONSTANT, ENCODING_PLAIN, ENCODING_FOR) or end != len(payload):
         raise CorruptShardError(f"{what}: numerators in encoding {encoding}, expected 0, 1 or 2")
     numerators = np.asarray(_decode(encoding, nested, count, "int64", what))
-    if (np.abs(numerators.astype("f8")) > MAX_NUMERATOR).any():
+    if ((numerators < -MAX_NUMERATOR) | (numerators > MAX_NUMERATOR)).any():
         raise CorruptShardError(f"{what}: a numerator is beyond 2^53")
     with np.errstate(over="ignore"):
         return (numerators / divisor).astype("<f4")

@@ -19,6 +19,8 @@ _KNOWN_KINDS: Final = {
     wire.KIND_CHUNKS: ("head", True),
     wire.KIND_KEYS: ("tail", False),
 }
+# Kinds whose content this version does not know, but whose place it does.
+_RESERVED_HEAD_KINDS: Final = (b"MODL", b"GRPS")
 _ZSTD_LEVEL: Final = 19
 
 
@@ -256,6 +258,8 @@ def _check_sections(sections: Sequence[Section], header: Header) -> None:
                 raise UnsupportedFeatureError(
                     f"section {section.name} is required and unknown; upgrade dsqformat"
                 )
+            if place == "tail" and section.kind in _RESERVED_HEAD_KINDS:
+                raise CorruptShardError(f"section {section.name}: in the tail, expected the head")
             if place == "head" and section.raw_nbytes > wire.MAX_HEAD_NBYTES:
                 raise CorruptShardError(f"section {section.name}: more than 2^28 bytes in the head")
         elif _KNOWN_KINDS[section.kind] != (place, section.required):
