@@ -64,7 +64,9 @@ def test_all_routes_are_tried(live: Live) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"]
+)
 def test_other_methods_are_not_allowed(live: Live, route: str, method: str) -> None:
     answer = request(live.url, filled(route, live), method=method, body=b"x" * 100_000)
     problem = check_problem(answer, "method_not_allowed")
