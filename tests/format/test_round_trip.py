@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import made_datasets
-from writing import write_made, write_pictures
 
 import dsqformat
 from dsqformat import DatasetWriter, FieldSpec, open_dataset
@@ -13,6 +11,8 @@ from dsqformat.quantize import affine, lsq
 from dsqformat.quantize.mask import gather, pixel_mask
 from dsqformat.quantize.parameters import gains_shifts, stored_widths, zero_points
 from dsqformat.schema import UNIT
+from strategies import made_datasets
+from writing import write_made, write_pictures
 
 
 def expected_values(field, sample, width, mask, layers):
@@ -59,9 +59,7 @@ def check_sample(dataset, made, number, found, layers):
 
 
 @given(made=made_datasets(), coding=st.sampled_from(["auto", "packed", "zstd"]))
-def test_every_sample_decodes_to_what_the_spec_says_at_every_layer(
-    tmp_path_factory, made, coding
-):
+def test_every_sample_decodes_to_what_the_spec_says_at_every_layer(tmp_path_factory, made, coding):
     path = tmp_path_factory.mktemp("made")
     write_made(path / "d", made, coding=coding, chunk_nbytes=700, shard_nbytes=3000)
     with open_dataset(path / "d") as dataset:
@@ -186,9 +184,7 @@ def test_a_layer_plan_that_ends_early_costs_no_segment_bytes(tmp_path):
     write_pictures(tmp_path / "d", 20, spec=FieldSpec(bit_width=4))
     dataset = open_dataset(tmp_path / "d")
     assert dataset.snapshot.segment_nbytes[2:] == (0, 0)
-    np.testing.assert_array_equal(
-        dataset.to_numpy(layers=1)["image"], dataset.to_numpy()["image"]
-    )
+    np.testing.assert_array_equal(dataset.to_numpy(layers=1)["image"], dataset.to_numpy()["image"])
 
 
 def test_the_index_of_small_pictures_costs_at_most_four_bytes_a_sample(tmp_path):

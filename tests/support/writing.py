@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from strategies import Made
 
 from dsqformat import DatasetWriter, FieldSpec
+from strategies import Made
 
 
 def write_made(path: Path, made: Made, **options: Any) -> DatasetWriter:
