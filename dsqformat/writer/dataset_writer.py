@@ -28,7 +28,7 @@ from dsqformat.writer.spill import SampleSpill
 
 Progress = Callable[[str, int, int | None], None]
 # Without shuffling, samples are encoded whenever this many times a chunk has come together.
-_DIRECT_CHUNKS: Final = 16
+_DIRECT_CHUNKS: Final = 64
 
 
 class DatasetWriter:
@@ -204,7 +204,10 @@ class DatasetWriter:
         for name, values in samples.items():
             array = np.asarray(values) if is_array(values) else None
             is_field = array is not None and (array.ndim > 1 or name in self._specs)
-            rows[name] = array if is_field or array is None else array.tolist()
+            if array is None:
+                rows[name] = values
+            else:
+                rows[name] = array if is_field else array.tolist()
         count = next(iter(counts.values()))
         if count:
             self._add(rows, keys, bit_width, {}, count)

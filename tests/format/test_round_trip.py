@@ -1,4 +1,4 @@
-"""Whole datasets: whatever goes in comes out, at every number of layers, by every way of reading."""
+"""Whole datasets: what goes in comes out, at every number of layers, by every way of reading."""
 
 import numpy as np
 import pytest

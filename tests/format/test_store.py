@@ -78,9 +78,13 @@ def test_a_writer_killed_at_any_step_leaves_the_old_snapshot_or_the_new(tmp_path
 
 
 def test_an_exception_leaves_nothing_behind(tmp_path):
-    with pytest.raises(RuntimeError, match="boom"), DatasetWriter(tmp_path / "d") as writer:
-        writer.write({"image": np.zeros((4, 4), "u1")})
-        raise RuntimeError("boom")
+    def fail_halfway():
+        with DatasetWriter(tmp_path / "d") as writer:
+            writer.write({"image": np.zeros((4, 4), "u1")})
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_halfway()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,7 +175,7 @@ def test_gc_waits_for_writers(tmp_path):
 def test_folders_that_are_something_else_are_left_alone(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"")
-    with pytest.raises(DatasetError, match="holds 'a.jpg' and no dataset"):
+    with pytest.raises(DatasetError, match=r"holds 'a\.jpg' and no dataset"):
         DatasetWriter(tmp_path / "photos")
     assert [p.name for p in (tmp_path / "photos").iterdir()] == ["a.jpg"]
     (tmp_path / "file").write_text("x")
@@ -221,7 +225,7 @@ def test_missing_pieces_are_named(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_dataset(path)[0]
     snapshot.unlink()
-    with pytest.raises(DatasetError, match="snapshot .* is missing"):
+    with pytest.raises(DatasetError, match=r"snapshot .* is missing"):
         open_dataset(path)
 
 
