@@ -54,18 +54,22 @@ class Section:
         """The kind as text."""
         return self.kind.decode("ascii")
 
-    def content(self, stored: bytes | memoryview) -> bytes:
-        """Verify the stored bytes of this section and return its content.
-
-        Raises:
-            CorruptShardError: the checksum or the zstd frame is wrong.
-        """
+    def check(self, stored: bytes | memoryview) -> None:
+        """Verify the stored bytes of this section, or raise CorruptShardError."""
         found = wire.crc32c(stored)
         if found != self.crc:
             raise CorruptShardError(
                 f"section {self.name}: CRC-32C {found:08x}, expected {self.crc:08x}",
                 offset=self.offset,
             )
+
+    def content(self, stored: bytes | memoryview) -> bytes:
+        """Verify the stored bytes of this section and return its content.
+
+        Raises:
+            CorruptShardError: the checksum or the zstd frame is wrong.
+        """
+        self.check(stored)
         if self.coding == wire.CODING_STORED:
             return bytes(stored)
         return decompress_frame(stored, self.raw_nbytes, f"section {self.name}")
@@ -179,11 +183,13 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
             f"shard: {nbytes} bytes, expected {header.file_nbytes}", offset=nbytes
         )
     sections = _parse_directory(view, header)
-    contents = {
-        section.kind: section.content(view[section.offset : section.offset + section.nbytes])
-        for section in sections
-        if section.offset < header.head_nbytes
-    }
+    contents = {}
+    for section in sections:
+        stored = view[section.offset : section.offset + section.nbytes]
+        if section.kind in _KNOWN_KINDS and section.offset < header.head_nbytes:
+            contents[section.kind] = section.content(stored)
+        elif section.offset < header.head_nbytes:
+            section.check(stored)  # the content of an unknown kind is ignored, whatever it is
     schema = Schema.from_json(
         parse_canonical_json(
             contents[wire.KIND_SCHEMA], limit=wire.MAX_SCHEMA_NBYTES, what="section SCHM"
@@ -240,7 +246,7 @@ def _parse_section(fields: tuple[Any, ...]) -> Section:
     stored = coding == wire.CODING_STORED
     if not nbytes or not raw_nbytes or (stored and nbytes != raw_nbytes):
         raise CorruptShardError(f"section {name}: {nbytes} bytes stored for {raw_nbytes}")
-    if max(nbytes, raw_nbytes, offset) > wire.MAX_FILE_NBYTES:
+    if max(nbytes, offset) > wire.MAX_FILE_NBYTES:
         raise CorruptShardError(f"section {name}: beyond 2^40 bytes")
     return Section(
         kind, bool(flags & wire.SECTION_REQUIRED), offset, nbytes, raw_nbytes, coding, crc
@@ -260,8 +266,6 @@ def _check_sections(sections: Sequence[Section], header: Header) -> None:
                 )
             if place == "tail" and section.kind in _RESERVED_HEAD_KINDS:
                 raise CorruptShardError(f"section {section.name}: in the tail, expected the head")
-            if place == "head" and section.raw_nbytes > wire.MAX_HEAD_NBYTES:
-                raise CorruptShardError(f"section {section.name}: more than 2^28 bytes in the head")
         elif _KNOWN_KINDS[section.kind] != (place, section.required):
             raise CorruptShardError(f"section {section.name}: wrong place or required flag")
     for kind, (_, required) in _KNOWN_KINDS.items():
