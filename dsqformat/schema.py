@@ -39,6 +39,8 @@ DTYPES: Final = (
     "float64",
 )
 BIN_COLUMNS: Final = ("bin_id", "bin_rank")
+# Columns that the sample table has of its own (spec 13.2).
+TABLE_COLUMNS: Final = ("position", "shard", "chunk", "row", "nbytes")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
@@ -115,6 +117,8 @@ class Column:
         _check_name(self.name)
         if self.type not in COLUMN_TYPES:
             raise ValueError(f"column {self.name!r}: type {self.type!r} is none of {COLUMN_TYPES}")
+        if self.name in TABLE_COLUMNS:
+            raise ValueError(f"column {self.name!r}: the sample table has a column of this name")
         if self.names is not None and self.type != "int64":
             raise ValueError(f"column {self.name!r}: names are for int64, not {self.type}")
         if self.name in BIN_COLUMNS and self.type != "int64":

@@ -38,6 +38,7 @@ def nothing_in(folder):
         (None, [{"label": 1}], r"at least one"),
         (None, [{"key": PICTURE}], r"name 'key'"),
         (None, [{"a-b": PICTURE}], r"name 'a-b'"),
+        (None, [{"x": PICTURE, "shard": 3}], r"column 'shard': the sample table has"),
         ({"y": FieldSpec()}, [{"x": PICTURE}], r"expected \['y'\] among them"),
         (FieldSpec("raw"), [{"x": np.array(["a"])}], r"dtype 'str"),
         (FieldSpec(dtype="uint8"), [{"x": np.array([1.5])}], r"unharmed"),
