@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat import kernels
+
 
 def layer_widths(stored_widths: NDArray[np.uint8], plan: Sequence[int]) -> NDArray[np.uint8]:
     """Return the bits of a code in each layer.
 
     Args:
         stored_widths: uint8, shape (n,), bits of a code.
-        plan: widths of all layers but the last.
+        plan: widths of all layers but the last, which takes the rest.
 
     Returns:
         uint8, shape (n, layers).
@@ -29,7 +31,7 @@ def layer_widths(stored_widths: NDArray[np.uint8], plan: Sequence[int]) -> NDArr
 
 
 def split_codes(
-    codes: NDArray[Any], counts: NDArray[np.int64], widths: NDArray[np.uint8]
+    codes: NDArray[np.uint16], counts: NDArray[np.int64], widths: NDArray[np.uint8]
 ) -> list[NDArray[Any]]:
     """Cut codes into layers.
 
@@ -41,19 +43,27 @@ def split_codes(
     Returns:
         Per layer the values of the samples that have bits in it; uint8 if 8 bits suffice for
         all of them, else uint16.
+
+    Raises:
+        ValueError: the arguments do not fit together.
     """
-    layers = []
+    codes = np.ascontiguousarray(codes, "u2")
+    counts = np.ascontiguousarray(counts, "i8")
+    total = int(counts.sum())
+    if widths.shape[:1] != counts.shape or counts.min(initial=0) < 0 or codes.shape != (total,):
+        raise ValueError(
+            f"{codes.shape} codes for {total} values of {len(counts)} samples, "
+            f"{widths.shape} widths"
+        )
+    layers: list[NDArray[Any]] = []
     below = widths.sum(axis=1, dtype="i4")
     for layer in range(widths.shape[1]):
-        width = widths[:, layer].astype("i4")
+        width = np.ascontiguousarray(widths[:, layer], "u1")
         below = below - width
-        used = width > 0
-        if (below == below[0]).all() and (width == width[0]).all():
-            values = (codes >> np.uint16(below[0])) & np.uint16((1 << int(width[0])) - 1)
-            values = values if used[0] else values[:0]
-        else:
-            shift = np.repeat(below, counts).astype("u2")
-            mask = np.repeat((1 << width) - 1, counts).astype("u2")
-            values = ((codes >> shift) & mask)[np.repeat(used, counts)]
-        layers.append(values.astype("u1") if width.max(initial=0) <= 8 else values)
+        there = int(counts[width > 0].sum())
+        narrow = width.max(initial=0) <= 8
+        split = kernels.split_uint8 if narrow else kernels.split_uint16
+        values: NDArray[Any] = np.empty(there, "u1" if narrow else "u2")
+        split(codes, counts, below.astype("u1"), width, values)
+        layers.append(values)
     return layers

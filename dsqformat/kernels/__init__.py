@@ -1,1 +1,73 @@
-"""Hot loops, compiled ahead of time where a C compiler was at hand."""
+"""Hot loops, compiled ahead of time where a C compiler was at hand.
+
+The functions come from `bits` and `dequant`, two modules that Cython compiles, or else from
+`plain`, the same in NumPy. Which of them is decided once, at import: the uncompiled source of
+the former two is never imported, because it needs Cython and would be slow beyond use.
+The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import warnings
+from importlib.machinery import EXTENSION_SUFFIXES
+
+__all__ = [
+    "COMPILED",
+    "dequantize_float32",
+    "dequantize_uint8",
+    "join_uint8",
+    "join_uint16",
+    "measure",
+    "pack_uint8",
+    "pack_uint16",
+    "split_uint8",
+    "split_uint16",
+]
+
+
+def _is_compiled(name: str) -> bool:
+    spec = importlib.util.find_spec(f"dsqformat.kernels.{name}")
+    return spec is not None and str(spec.origin).endswith(tuple(EXTENSION_SUFFIXES))
+
+
+def _use_compiled() -> bool:
+    if os.environ.get("DSQ_KERNELS") == "plain":
+        return False
+    if _is_compiled("bits") and _is_compiled("dequant"):
+        return True
+    warnings.warn(
+        "dsqformat: its kernels are not compiled, NumPy does their work, several times slower; "
+        f"install a C compiler and the headers of {sys.implementation.name} and reinstall, "
+        "or set DSQ_KERNELS=plain to accept it",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
+
+
+COMPILED = _use_compiled()
+
+if COMPILED:
+    from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16
+    from dsqformat.kernels.dequant import (
+        dequantize_float32,
+        dequantize_uint8,
+        join_uint8,
+        join_uint16,
+        measure,
+    )
+else:
+    from dsqformat.kernels.plain import (
+        dequantize_float32,
+        dequantize_uint8,
+        join_uint8,
+        join_uint16,
+        measure,
+        pack_uint8,
+        pack_uint16,
+        split_uint8,
+        split_uint16,
+    )

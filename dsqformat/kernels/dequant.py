@@ -1,0 +1,958 @@
+"""From the layers of a chunk to numbers: one call for all samples (spec 9, 10.3).
+
+Cython compiles this module ahead of time; it is Python as well, and the tests also run it
+uncompiled. Nothing here checks lengths: callers compare them with `measure` first.
+
+Each sample is decoded in tiles of at most TILE values that stay in the first-level cache:
+every layer is expanded to one byte (or two) per value, the layers are joined, and one loop
+turns codes into output. The inner loops are written so that C compilers vectorize them with
+the least instruction set of the platform: unit strides, pairs of stores, no branches.
+
+Faults are collected per sample and returned as `sample * 32 + kind * 8 + layer`
+(`PADDING`, `VALUE`, `CODE`), the lowest kind and layer first; -1 means that all is well.
+"""
+
+from __future__ import annotations
+
+import cython
+import numpy as np
+
+# Type arguments: the same loops over codes of one and of two bytes.
+Code = cython.fused_type(cython.uchar, cython.ushort)
+
+# Values per tile: a multiple of 8, so that tiles begin at a byte whatever the width.
+TILE = cython.declare(cython.Py_ssize_t, 4096)
+# Room after a tile, because groups of 8 values and words of 8 bytes overshoot.
+SPARE = cython.declare(cython.Py_ssize_t, 64)
+# Values in a row of the repeated channel pattern: long enough to amortize starting a loop.
+ROW = cython.declare(cython.Py_ssize_t, 768)
+MAX_COUNT = cython.declare(cython.Py_ssize_t, 1 << 28)
+
+PADDING = cython.declare(cython.Py_ssize_t, 0)
+VALUE = cython.declare(cython.Py_ssize_t, 1)
+CODE = cython.declare(cython.Py_ssize_t, 2)
+NO_FAULT = cython.declare(cython.Py_ssize_t, 32)
+
+# What to write: floats, pictures of 0 to 255, or the codes themselves in one or two bytes.
+FLOAT32 = cython.declare(cython.int, 0)
+LEVELS = cython.declare(cython.int, 1)
+OCTETS = cython.declare(cython.int, 2)
+SHORTS = cython.declare(cython.int, 3)
+
+# Where the codes of a tile are: in one byte each, in two, or in the layer itself.
+NARROW = cython.declare(cython.int, 0)
+WIDE = cython.declare(cython.int, 1)
+IN_PLACE = cython.declare(cython.int, 2)
+
+# Stand for the arguments that an output does not use.
+NO_FLOATS = np.empty(0, "f4")
+NO_OCTETS = np.empty(0, "u1")
+NO_SHORTS = np.empty(0, "u2")
+ONES = np.ones((1, 1), "f4")
+
+
+# ---- expanding one layer of one tile --------------------------------------------------------
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _halve(
+    source: cython.const[cython.uchar][::1],
+    start: cython.Py_ssize_t,
+    nbytes: cython.Py_ssize_t,
+    bits: cython.int,
+    out: cython.uchar[::1],
+) -> cython.void:
+    """Split bytes of two values of `bits` bits into one byte per value."""
+    i: cython.Py_ssize_t
+    # Constant shifts: compilers vectorize those on bytes, and not those by a variable.
+    if bits == 4:
+        for i in range(nbytes):
+            out[2 * i] = source[start + i] & 15
+            out[2 * i + 1] = source[start + i] >> 4
+    elif bits == 2:
+        for i in range(nbytes):
+            out[2 * i] = source[start + i] & 3
+            out[2 * i + 1] = source[start + i] >> 2
+    else:
+        for i in range(nbytes):
+            out[2 * i] = source[start + i] & 1
+            out[2 * i + 1] = source[start + i] >> 1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _copy(
+    source: cython.const[cython.uchar][::1],
+    start: cython.Py_ssize_t,
+    nbytes: cython.Py_ssize_t,
+    out: cython.uchar[::1],
+) -> cython.void:
+    i: cython.Py_ssize_t
+    for i in range(nbytes):
+        out[i] = source[start + i]
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _window(raw: cython.const[cython.uchar][::1], start: cython.Py_ssize_t) -> cython.ulonglong:
+    """Return 8 bytes as an integer."""
+    if not cython.compiled:
+        return int.from_bytes(bytes(raw[start : start + 8]), "little")
+    # Compilers make this one load, but only where all addresses grow from one pointer.
+    byte: cython.p_const_uchar = cython.address(raw[start])
+    return (
+        cython.cast(cython.ulonglong, byte[0])
+        | cython.cast(cython.ulonglong, byte[1]) << 8
+        | cython.cast(cython.ulonglong, byte[2]) << 16
+        | cython.cast(cython.ulonglong, byte[3]) << 24
+        | cython.cast(cython.ulonglong, byte[4]) << 32
+        | cython.cast(cython.ulonglong, byte[5]) << 40
+        | cython.cast(cython.ulonglong, byte[6]) << 48
+        | cython.cast(cython.ulonglong, byte[7]) << 56
+    )
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _spread_to_bytes(
+    raw: cython.const[cython.uchar][::1],
+    width: cython.int,
+    groups: cython.Py_ssize_t,
+    out: cython.uchar[::1],
+) -> cython.void:
+    """Spread groups of 8 values of 3, 5, 6 or 7 bits to 8 bytes each."""
+    group: cython.Py_ssize_t
+    bits: cython.ulonglong
+    one: cython.ulonglong = 1
+    # Halves move apart, then quarters, then eighths: 3 steps for 8 values.
+    halves: cython.ulonglong = (one << (4 * width)) - 1
+    quarters: cython.ulonglong = (one << (2 * width)) - 1
+    eighths: cython.ulonglong = (one << width) - 1
+    quarters |= quarters << 32
+    eighths |= eighths << 16
+    eighths |= eighths << 32
+    for group in range(groups):
+        bits = _window(raw, width * group)
+        bits = (bits & halves) | ((bits & (halves << (4 * width))) << (32 - 4 * width))
+        bits = (bits & quarters) | ((bits & (quarters << (2 * width))) << (16 - 2 * width))
+        bits = (bits & eighths) | ((bits & (eighths << width)) << (8 - width))
+        out[8 * group] = bits & 255
+        out[8 * group + 1] = (bits >> 8) & 255
+        out[8 * group + 2] = (bits >> 16) & 255
+        out[8 * group + 3] = (bits >> 24) & 255
+        out[8 * group + 4] = (bits >> 32) & 255
+        out[8 * group + 5] = (bits >> 40) & 255
+        out[8 * group + 6] = (bits >> 48) & 255
+        out[8 * group + 7] = (bits >> 56) & 255
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _spread_to_shorts(
+    raw: cython.const[cython.uchar][::1],
+    width: cython.int,
+    groups: cython.Py_ssize_t,
+    out: cython.ushort[::1],
+) -> cython.void:
+    """Spread groups of 8 values of 9 to 15 bits to 8 two-byte integers each."""
+    group: cython.Py_ssize_t
+    bits: cython.ulonglong
+    # 4 values are at most 60 bits, so that the 4 bits before the second 4 values still fit.
+    odd: cython.int = 4 * (width & 1)
+    one: cython.ulonglong = 1
+    halves: cython.ulonglong = (one << (2 * width)) - 1
+    quarters: cython.ulonglong = (one << width) - 1
+    quarters |= quarters << 32
+    for group in range(groups):
+        bits = _window(raw, width * group)
+        bits = (bits & halves) | ((bits & (halves << (2 * width))) << (32 - 2 * width))
+        bits = (bits & quarters) | ((bits & (quarters << width)) << (16 - width))
+        out[8 * group] = bits & 0xFFFF
+        out[8 * group + 1] = (bits >> 16) & 0xFFFF
+        out[8 * group + 2] = (bits >> 32) & 0xFFFF
+        out[8 * group + 3] = (bits >> 48) & 0xFFFF
+        bits = _window(raw, width * group + (width >> 1)) >> odd
+        bits = (bits & halves) | ((bits & (halves << (2 * width))) << (32 - 2 * width))
+        bits = (bits & quarters) | ((bits & (quarters << width)) << (16 - width))
+        out[8 * group + 4] = bits & 0xFFFF
+        out[8 * group + 5] = (bits >> 16) & 0xFFFF
+        out[8 * group + 6] = (bits >> 32) & 0xFFFF
+        out[8 * group + 7] = (bits >> 48) & 0xFFFF
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _expand_to_bytes(
+    data: cython.const[cython.uchar][::1],
+    start: cython.Py_ssize_t,
+    width: cython.int,
+    count: cython.Py_ssize_t,
+    raw: cython.uchar[::1],
+    out: cython.uchar[::1],
+) -> cython.void:
+    """Expand `count` packed values of 1 to 8 bits; `raw` is scratch."""
+    nbytes: cython.Py_ssize_t = (count * width + 7) >> 3
+    if width == 8:
+        _copy(data, start, nbytes, out)
+    elif width == 4:
+        _halve(data, start, nbytes, 4, out)
+    elif width == 2:
+        _halve(data, start, nbytes, 4, raw)
+        _halve(raw, 0, 2 * nbytes, 2, out)
+    elif width == 1:
+        _halve(data, start, nbytes, 4, out)
+        _halve(out, 0, 2 * nbytes, 2, raw)
+        _halve(raw, 0, 4 * nbytes, 1, out)
+    else:
+        _copy(data, start, nbytes, raw)
+        _spread_to_bytes(raw, width, (count + 7) >> 3, out)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _expand_to_shorts(
+    data: cython.const[cython.uchar][::1],
+    start: cython.Py_ssize_t,
+    width: cython.int,
+    count: cython.Py_ssize_t,
+    raw: cython.uchar[::1],
+    out: cython.ushort[::1],
+) -> cython.void:
+    """Expand `count` packed values of 9 to 16 bits; 16 is also the form of whole values."""
+    i: cython.Py_ssize_t
+    if width == 16:
+        for i in range(count):
+            out[i] = (
+                cython.cast(cython.int, data[start + 2 * i])
+                | cython.cast(cython.int, data[start + 2 * i + 1]) << 8
+            )
+    else:
+        _copy(data, start, (count * width + 7) >> 3, raw)
+        _spread_to_shorts(raw, width, (count + 7) >> 3, out)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _expand_default_plan(
+    data0: cython.const[cython.uchar][::1],
+    start0: cython.Py_ssize_t,
+    data1: cython.const[cython.uchar][::1],
+    start1: cython.Py_ssize_t,
+    data2: cython.const[cython.uchar][::1],
+    start2: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    pairs1: cython.uchar[::1],
+    pairs2: cython.uchar[::1],
+    out: cython.uchar[::1],
+) -> cython.void:
+    """Expand packed layers of 4, 2 and 2 bits and join them to codes of 8 bits at once."""
+    i: cython.Py_ssize_t
+    quarters: cython.Py_ssize_t = (count + 3) >> 2
+    _halve(data1, start1, quarters, 4, pairs1)
+    _halve(data2, start2, quarters, 4, pairs2)
+    for i in range((count + 1) >> 1):
+        out[2 * i] = ((data0[start0 + i] << 4) & 0xF0) | ((pairs1[i] & 3) << 2) | (pairs2[i] & 3)
+        out[2 * i + 1] = (data0[start0 + i] & 0xF0) | (pairs1[i] & 12) | (pairs2[i] >> 2)
+
+
+# ---- joining layers, looking for faults -----------------------------------------------------
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _join(
+    codes: Code[::1],
+    part: cython.const[cython.uchar][::1],
+    start: cython.Py_ssize_t,
+    width: cython.int,
+    count: cython.Py_ssize_t,
+    begun: cython.bint,
+) -> cython.void:
+    """Append `width` bits of `part` below the bits of `codes`; the first part begins them."""
+    i: cython.Py_ssize_t
+    # A product, because compilers vectorize it on bytes and not a shift by a variable.
+    factor: Code = 1 << width
+    if begun:
+        for i in range(count):
+            codes[i] = codes[i] * factor + part[start + i]
+    else:
+        for i in range(count):
+            codes[i] = part[start + i]
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _join_shorts(
+    codes: cython.ushort[::1],
+    part: cython.const[cython.ushort][::1],
+    width: cython.int,
+    count: cython.Py_ssize_t,
+) -> cython.void:
+    i: cython.Py_ssize_t
+    for i in range(count):
+        codes[i] = (codes[i] << width) | part[i]
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _highest(
+    codes: cython.const[Code][::1], start: cython.Py_ssize_t, count: cython.Py_ssize_t
+) -> cython.int:
+    i: cython.Py_ssize_t
+    top: Code = 0
+    for i in range(count):
+        top = codes[start + i] if codes[start + i] > top else top
+    return top
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _any_bits(
+    values: cython.const[Code][::1], start: cython.Py_ssize_t, count: cython.Py_ssize_t
+) -> cython.int:
+    """Return the union of the bits of all values."""
+    i: cython.Py_ssize_t
+    bits: Code = 0
+    for i in range(count):
+        bits = bits | values[start + i]
+    return bits
+
+
+# ---- from codes to output -------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _emit_scalar(
+    codes: cython.const[Code][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    missing: cython.int,
+    zero_point: cython.int,
+    gain: cython.float,
+    shift: cython.float,
+    out: cython.float[::1],
+    first: cython.Py_ssize_t,
+) -> cython.void:
+    """Write (u' - Z) * gain + shift, each operation rounded on its own (spec 10.3)."""
+    i: cython.Py_ssize_t
+    step: cython.float = 1 << missing
+    middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
+    if missing == 0:
+        # Subtracting integers is cheaper than subtracting floats, and as exact.
+        for i in range(count):
+            out[first + i] = (
+                cython.cast(cython.float, cython.cast(cython.int, codes[start + i]) - zero_point)
+                * gain
+                + shift
+            )
+    else:
+        for i in range(count):
+            out[first + i] = (
+                cython.cast(cython.float, codes[start + i]) * step + middle
+            ) * gain + shift
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _emit_rows(
+    codes: cython.const[Code][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    missing: cython.int,
+    zero_point: cython.int,
+    gains: cython.const[cython.float][::1],
+    shifts: cython.const[cython.float][::1],
+    phase: cython.Py_ssize_t,
+    out: cython.float[::1],
+    first: cython.Py_ssize_t,
+) -> cython.void:
+    """As `_emit_scalar` with gains and shifts that repeat, from number `phase` on."""
+    i: cython.Py_ssize_t
+    take: cython.Py_ssize_t
+    step: cython.float = 1 << missing
+    middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
+    while count > 0:
+        take = min(gains.shape[0] - phase, count)
+        for i in range(take):
+            out[first + i] = (cython.cast(cython.float, codes[start + i]) * step + middle) * gains[
+                phase + i
+            ] + shifts[phase + i]
+        start += take
+        first += take
+        count -= take
+        phase = 0
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _emit_levels(
+    codes: cython.const[Code][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    missing: cython.int,
+    zero_point: cython.int,
+    gains: cython.const[cython.float][::1],
+    shifts: cython.const[cython.float][::1],
+    phase: cython.Py_ssize_t,
+    out: cython.uchar[::1],
+    first: cython.Py_ssize_t,
+) -> cython.void:
+    """Write min(255, max(0, rint(fl(x * 255)))) of the values x of `_emit_rows`."""
+    i: cython.Py_ssize_t
+    take: cython.Py_ssize_t
+    level: cython.float
+    step: cython.float = 1 << missing
+    middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
+    # Added to a number of 0 to 255, 2^23 leaves no room for a fraction: it rounds half to even.
+    whole: cython.float = 8388608.0
+    while count > 0:
+        take = min(gains.shape[0] - phase, count)
+        for i in range(take):
+            level = (
+                (cython.cast(cython.float, codes[start + i]) * step + middle) * gains[phase + i]
+                + shifts[phase + i]
+            ) * 255
+            level = level if level > 0 else 0
+            level = level if level < 255 else 255
+            out[first + i] = cython.cast(cython.int, (level + whole) - whole)
+        start += take
+        first += take
+        count -= take
+        phase = 0
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _emit(
+    output: cython.int,
+    codes: cython.const[Code][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    missing: cython.int,
+    zero_point: cython.int,
+    gains: cython.const[cython.float][::1],
+    shifts: cython.const[cython.float][::1],
+    phase: cython.Py_ssize_t,
+    floats: cython.float[::1],
+    octets: cython.uchar[::1],
+    shorts: cython.ushort[::1],
+    first: cython.Py_ssize_t,
+) -> cython.void:
+    """Turn codes into the kind of values that `output` names."""
+    i: cython.Py_ssize_t
+    if output == FLOAT32 and gains.shape[0] == 1:
+        _emit_scalar(codes, start, count, missing, zero_point, gains[0], shifts[0], floats, first)
+    elif output == FLOAT32:
+        _emit_rows(codes, start, count, missing, zero_point, gains, shifts, phase, floats, first)
+    elif output == LEVELS:
+        _emit_levels(codes, start, count, missing, zero_point, gains, shifts, phase, octets, first)
+    elif output == OCTETS:
+        for i in range(count):
+            octets[first + i] = cython.cast(cython.uchar, codes[start + i])
+    else:
+        for i in range(count):
+            shorts[first + i] = codes[start + i]
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _repeat_channels(
+    values: cython.const[cython.float][:, ::1], sample: cython.Py_ssize_t, out: cython.float[::1]
+) -> cython.void:
+    """Fill `out` with the channels of one sample, again and again."""
+    i: cython.Py_ssize_t
+    filled: cython.Py_ssize_t = values.shape[1]
+    take: cython.Py_ssize_t
+    for i in range(filled):
+        out[i] = values[sample, i]
+    while filled < out.shape[0]:
+        take = min(filled, out.shape[0] - filled)
+        for i in range(take):
+            out[filled + i] = out[i]
+        filled += take
+
+
+# ---- whole chunks ---------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _nbytes(packed: cython.bint, count: cython.Py_ssize_t, width: cython.int) -> cython.Py_ssize_t:
+    """Return the bytes that `count` values of one layer take (spec 9)."""
+    if packed:
+        return (count * width + 7) >> 3
+    if width == 0:
+        return 0
+    return count if width <= 8 else 2 * count
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _spare_bits(
+    data: cython.const[cython.uchar][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    width: cython.int,
+) -> cython.int:
+    """Return the spare high bits of the last byte, which must be zero (spec 9.1)."""
+    bits: cython.int = (count * width) & 7
+    if bits == 0:
+        return 0
+    return data[start + ((count * width) >> 3)] >> bits
+
+
+@cython.final
+@cython.cclass
+class _Layers:
+    """The layers of a chunk, where the current sample begins in them, and room for one tile."""
+
+    data: cython.const[cython.uchar][::1]
+    data0: cython.const[cython.uchar][::1]
+    data1: cython.const[cython.uchar][::1]
+    data2: cython.const[cython.uchar][::1]
+    data3: cython.const[cython.uchar][::1]
+    data4: cython.const[cython.uchar][::1]
+    data5: cython.const[cython.uchar][::1]
+    data6: cython.const[cython.uchar][::1]
+    data7: cython.const[cython.uchar][::1]
+    packed: cython.const[cython.uchar][::1]
+    widths: cython.const[cython.uchar][:, ::1]
+    starts: cython.longlong[::1]
+    raw: cython.uchar[::1]
+    part: cython.uchar[::1]
+    narrow: cython.uchar[::1]
+    wide: cython.ushort[::1]
+    wide_part: cython.ushort[::1]
+    sample: cython.Py_ssize_t
+    total: cython.int
+    used: cython.int
+    start: cython.Py_ssize_t
+    fault: cython.Py_ssize_t
+
+    def __init__(self, layers: list, packed: object, widths: object) -> None:
+        """Take 1 to 8 layers as arrays of bytes."""
+        self.data = self.data0 = layers[0]
+        if len(layers) > 1:
+            self.data1 = layers[1]
+        if len(layers) > 2:
+            self.data2 = layers[2]
+        if len(layers) > 3:
+            self.data3 = layers[3]
+        if len(layers) > 4:
+            self.data4 = layers[4]
+        if len(layers) > 5:
+            self.data5 = layers[5]
+        if len(layers) > 6:
+            self.data6 = layers[6]
+        if len(layers) > 7:
+            self.data7 = layers[7]
+        self.packed = packed
+        self.widths = widths
+        self.starts = np.zeros(len(layers), "i8")
+        octets: cython.uchar[::1] = np.zeros(2 * TILE + SPARE + 2 * (TILE + SPARE), "u1")
+        self.raw = octets[: 2 * TILE + SPARE]
+        self.part = octets[2 * TILE + SPARE : 3 * TILE + 2 * SPARE]
+        self.narrow = octets[3 * TILE + 2 * SPARE :]
+        shorts: cython.ushort[::1] = np.zeros(2 * (TILE + SPARE), "u2")
+        self.wide_part = shorts[: TILE + SPARE]
+        self.wide = shorts[TILE + SPARE :]
+        self.fault = NO_FAULT
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def begin(self, sample: cython.Py_ssize_t) -> cython.void:
+        """Take up a sample."""
+        layer: cython.Py_ssize_t
+        self.sample = sample
+        self.total = 0
+        self.used = 0
+        for layer in range(self.widths.shape[1]):
+            self.total += cython.cast(cython.int, self.widths[sample, layer])
+            self.used += self.widths[sample, layer] > 0
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def end(self, count: cython.Py_ssize_t) -> cython.void:
+        """Step over the `count` values of the sample."""
+        layer: cython.Py_ssize_t
+        for layer in range(self.widths.shape[1]):
+            self.starts[layer] += _nbytes(
+                self.packed[layer], count, self.widths[self.sample, layer]
+            )
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def choose(self, layer: cython.Py_ssize_t) -> cython.void:
+        """Make `data` the bytes of this layer."""
+        if layer == 0:
+            self.data = self.data0
+        elif layer == 1:
+            self.data = self.data1
+        elif layer == 2:
+            self.data = self.data2
+        elif layer == 3:
+            self.data = self.data3
+        elif layer == 4:
+            self.data = self.data4
+        elif layer == 5:
+            self.data = self.data5
+        elif layer == 6:
+            self.data = self.data6
+        else:
+            self.data = self.data7
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def note(
+        self, kind: cython.Py_ssize_t, layer: cython.Py_ssize_t, bits: cython.int
+    ) -> cython.void:
+        """Remember a fault if `bits` is not zero and none came before it in rank."""
+        if bits != 0:
+            self.fault = min(self.fault, kind * 8 + layer)
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def is_default_plan(self) -> cython.bint:
+        """Return whether the sample has packed layers of 4, 2 and 2 bits."""
+        return (
+            self.used == 3
+            and self.widths[self.sample, 0] == 4
+            and self.widths[self.sample, 1] == 2
+            and self.widths[self.sample, 2] == 2
+            and self.packed[0] != 0
+            and self.packed[1] != 0
+            and self.packed[2] != 0
+        )
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def load(self, tile: cython.Py_ssize_t, size: cython.Py_ssize_t) -> cython.int:
+        """Join the layers of `size` values from value `tile` on; return where the codes are."""
+        layer: cython.Py_ssize_t
+        width: cython.int
+        begun: cython.bint = False
+        if self.is_default_plan():
+            _expand_default_plan(
+                self.data0,
+                self.starts[0] + (tile >> 1),
+                self.data1,
+                self.starts[1] + (tile >> 2),
+                self.data2,
+                self.starts[2] + (tile >> 2),
+                size,
+                self.raw,
+                self.part,
+                self.narrow,
+            )
+            self.note(PADDING, 0, _spare_bits(self.data0, self.starts[0] + (tile >> 1), size, 4))
+            self.note(PADDING, 1, _spare_bits(self.data1, self.starts[1] + (tile >> 2), size, 2))
+            self.note(PADDING, 2, _spare_bits(self.data2, self.starts[2] + (tile >> 2), size, 2))
+            return NARROW
+        for layer in range(self.widths.shape[1]):
+            width = cython.cast(cython.int, self.widths[self.sample, layer])
+            if width == 0:
+                continue
+            self.choose(layer)
+            self.start = self.starts[layer] + _nbytes(self.packed[layer], tile, width)
+            if self.packed[layer]:
+                self.note(PADDING, layer, _spare_bits(self.data, self.start, size, width))
+            if width > 8:
+                self.load_wide(layer, width, size, begun)
+            elif self.load_narrow(layer, width, size, begun):
+                return IN_PLACE
+            begun = True
+        if not begun:
+            self.narrow[:size] = 0
+        return NARROW if self.total <= 8 else WIDE
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def load_narrow(
+        self,
+        layer: cython.Py_ssize_t,
+        width: cython.int,
+        size: cython.Py_ssize_t,
+        begun: cython.bint,
+    ) -> cython.bint:
+        """Join a layer of at most 8 bits; return True if its bytes already are the codes."""
+        if not self.packed[layer] and width < 8:
+            self.note(VALUE, layer, _any_bits(self.data, self.start, size) >> width)
+        if self.used == 1 and (width == 8 or not self.packed[layer]):
+            return True
+        if not self.packed[layer]:
+            if self.total <= 8:
+                _join(self.narrow, self.data, self.start, width, size, begun)
+            else:
+                _join(self.wide, self.data, self.start, width, size, begun)
+            return False
+        if self.total <= 8 and not begun:
+            _expand_to_bytes(self.data, self.start, width, size, self.raw, self.narrow)
+            return False
+        _expand_to_bytes(self.data, self.start, width, size, self.raw, self.part)
+        if self.total <= 8:
+            _join(self.narrow, self.part, 0, width, size, begun)
+        else:
+            _join(self.wide, self.part, 0, width, size, begun)
+        return False
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def load_wide(
+        self,
+        layer: cython.Py_ssize_t,
+        width: cython.int,
+        size: cython.Py_ssize_t,
+        begun: cython.bint,
+    ) -> cython.void:
+        """Join a layer of 9 to 16 bits."""
+        stored: cython.int = width if self.packed[layer] else 16
+        if begun:
+            _expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide_part)
+        else:
+            _expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide)
+        if not self.packed[layer] and width < 16:
+            if begun:
+                self.note(VALUE, layer, _any_bits(self.wide_part, 0, size) >> width)
+            else:
+                self.note(VALUE, layer, _any_bits(self.wide, 0, size) >> width)
+        if begun:
+            _join_shorts(self.wide, self.wide_part, width, size)
+
+
+@cython.cfunc
+def _decode(
+    output: cython.int,
+    layers: _Layers,
+    counts: cython.const[cython.longlong][::1],
+    missing: cython.const[cython.uchar][::1],
+    zero_points: cython.const[cython.int][::1],
+    max_codes: cython.const[cython.int][::1],
+    gain: cython.const[cython.float][:, ::1],
+    shift: cython.const[cython.float][:, ::1],
+    floats: cython.float[::1],
+    octets: cython.uchar[::1],
+    shorts: cython.ushort[::1],
+) -> cython.Py_ssize_t:
+    """Decode all samples; return the first fault or -1."""
+    channels: cython.Py_ssize_t = gain.shape[1]
+    row: cython.Py_ssize_t = channels * ((ROW + channels - 1) // channels)
+    gains: cython.float[::1] = np.empty(1 if channels == 1 and output == FLOAT32 else row, "f4")
+    shifts: cython.float[::1] = np.empty(gains.shape[0], "f4")
+    sample: cython.Py_ssize_t
+    count: cython.Py_ssize_t
+    tile: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    first: cython.Py_ssize_t = 0
+    form: cython.int
+    lost: cython.int
+    zero: cython.int
+    limit: cython.int
+    top: cython.int
+    phase: cython.Py_ssize_t
+    with cython.nogil:
+        for sample in range(counts.shape[0]):
+            count = counts[sample]
+            lost = cython.cast(cython.int, missing[sample])
+            zero = cython.cast(cython.int, zero_points[sample])
+            layers.begin(sample)
+            # The check of codes costs a pass; most widths have no illegal code.
+            limit = max_codes[sample] if lost == 0 else 65535
+            if limit >= (1 << layers.total) - 1:
+                limit = 65535
+            if output <= LEVELS:
+                _repeat_channels(gain, sample, gains)
+                _repeat_channels(shift, sample, shifts)
+            tile = 0
+            while tile < count:
+                size = min(TILE, count - tile)
+                phase = tile % gains.shape[0]
+                form = layers.load(tile, size)
+                top = 0
+                if form == WIDE:
+                    if limit < 65535:
+                        top = _highest(layers.wide, 0, size)
+                    _emit(
+                        output, layers.wide, 0, size, lost, zero, gains, shifts, phase,
+                        floats, octets, shorts, first + tile,
+                    )  # fmt: skip
+                elif form == NARROW:
+                    if limit < 65535:
+                        top = _highest(layers.narrow, 0, size)
+                    _emit(
+                        output, layers.narrow, 0, size, lost, zero, gains, shifts, phase,
+                        floats, octets, shorts, first + tile,
+                    )  # fmt: skip
+                else:
+                    if limit < 65535:
+                        top = _highest(layers.data, layers.start, size)
+                    _emit(
+                        output, layers.data, layers.start, size, lost, zero, gains, shifts, phase,
+                        floats, octets, shorts, first + tile,
+                    )  # fmt: skip
+                layers.note(CODE, 0, top > limit)
+                tile += size
+            if layers.fault < NO_FAULT:
+                return sample * 32 + layers.fault
+            layers.end(count)
+            first += count
+    return -1
+
+
+def measure(
+    packed: cython.const[cython.uchar][::1],
+    counts: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.uchar][:, ::1],
+    missing: cython.const[cython.uchar][::1],
+    needed: cython.longlong[::1],
+) -> cython.Py_ssize_t:
+    """Sum the bytes each layer must have into `needed`, from counts and widths alone (spec 9).
+
+    Args:
+        packed: shape (layers,), 1 for bit-packed layers, 0 for whole bytes.
+        counts: shape (n,), values of each sample.
+        widths: shape (n, layers).
+        missing: shape (n,), bits below the last layer here.
+        needed: shape (layers,), output.
+
+    Returns:
+        The number of values of all samples; or -1 - i where sample i has a count outside 0 to
+        2^28 or more than 16 bits, or where the sum of counts passes 2^28.
+    """
+    sample: cython.Py_ssize_t
+    layer: cython.Py_ssize_t
+    total: cython.int
+    count: cython.longlong
+    values: cython.Py_ssize_t = 0
+    for layer in range(needed.shape[0]):
+        needed[layer] = 0
+    for sample in range(counts.shape[0]):
+        count = counts[sample]
+        if count < 0 or count > MAX_COUNT:
+            return -1 - sample
+        values += count
+        total = cython.cast(cython.int, missing[sample])
+        for layer in range(widths.shape[1]):
+            total += cython.cast(cython.int, widths[sample, layer])
+            needed[layer] += _nbytes(
+                packed[layer], count, cython.cast(cython.int, widths[sample, layer])
+            )
+        if total > 16 or values > MAX_COUNT:
+            return -1 - sample
+    return values
+
+
+def dequantize_float32(
+    layers: list,
+    packed: cython.const[cython.uchar][::1],
+    counts: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.uchar][:, ::1],
+    missing: cython.const[cython.uchar][::1],
+    zero_point: cython.const[cython.int][::1],
+    max_code: cython.const[cython.int][::1],
+    gain: cython.const[cython.float][:, ::1],
+    shift: cython.const[cython.float][:, ::1],
+    out: cython.float[::1],
+) -> cython.Py_ssize_t:
+    """Write the values of all samples as float32 (spec 10.3); return the first fault or -1.
+
+    Args:
+        layers: 1 to 8 arrays of bytes, as long as `measure` says.
+        packed: shape (layers,), 1 for bit-packed layers, 0 for whole bytes.
+        counts: shape (n,), values of each sample.
+        widths: shape (n, layers), bits of each sample in each layer.
+        missing: shape (n,), bits below the last layer here (k of spec 9.2).
+        zero_point: shape (n,).
+        max_code: shape (n,), the largest legal code, checked where `missing` is 0.
+        gain: shape (n, channels).
+        shift: shape (n, channels).
+        out: shape (sum of counts,).
+    """
+    return _decode(
+        FLOAT32, _Layers(layers, packed, widths), counts, missing, zero_point, max_code,
+        gain, shift, out, NO_OCTETS, NO_SHORTS,
+    )  # fmt: skip
+
+
+def dequantize_uint8(
+    layers: list,
+    packed: cython.const[cython.uchar][::1],
+    counts: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.uchar][:, ::1],
+    missing: cython.const[cython.uchar][::1],
+    zero_point: cython.const[cython.int][::1],
+    max_code: cython.const[cython.int][::1],
+    gain: cython.const[cython.float][:, ::1],
+    shift: cython.const[cython.float][:, ::1],
+    out: cython.uchar[::1],
+) -> cython.Py_ssize_t:
+    """As `dequantize_float32`, but write the integer picture v of spec 10.3."""
+    return _decode(
+        LEVELS, _Layers(layers, packed, widths), counts, missing, zero_point, max_code,
+        gain, shift, NO_FLOATS, out, NO_SHORTS,
+    )  # fmt: skip
+
+
+def join_uint8(
+    layers: list,
+    packed: cython.const[cython.uchar][::1],
+    counts: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.uchar][:, ::1],
+    missing: cython.const[cython.uchar][::1],
+    max_code: cython.const[cython.int][::1],
+    out: cython.uchar[::1],
+) -> cython.Py_ssize_t:
+    """Write the codes of all samples, where none has more than 8 bits in these layers."""
+    return _decode(
+        OCTETS, _Layers(layers, packed, widths), counts, missing, max_code, max_code,
+        ONES, ONES, NO_FLOATS, out, NO_SHORTS,
+    )  # fmt: skip
+
+
+def join_uint16(
+    layers: list,
+    packed: cython.const[cython.uchar][::1],
+    counts: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.uchar][:, ::1],
+    missing: cython.const[cython.uchar][::1],
+    max_code: cython.const[cython.int][::1],
+    out: cython.ushort[::1],
+) -> cython.Py_ssize_t:
+    """Write the codes of all samples as two bytes each."""
+    return _decode(
+        SHORTS, _Layers(layers, packed, widths), counts, missing, max_code, max_code,
+        ONES, ONES, NO_FLOATS, NO_OCTETS, out,
+    )  # fmt: skip
