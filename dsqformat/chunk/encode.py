@@ -26,6 +26,8 @@ Coding = Literal["auto", "packed", "zstd"]
 DEFAULT_ZSTD_LEVEL: Final = 12
 # zstd finds little in a few kilobytes, so a stream holds at least this much.
 STREAM_NBYTES: Final = 64 << 10
+PROBE_ZSTD_LEVEL: Final = 1
+PROBE_RATIO: Final = 1.1
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,10 @@ def _encode_layer(
     if coding != "zstd":
         packed = bytes([LAYER_PACKED]) + pack_values(values, counts, np.ascontiguousarray(width))
         if coding == "packed":
+            return packed
+        # Low bit planes are noise: a quick look saves the slow search for what is not there.
+        quick = _zstd_layer(values, counts, width, PROBE_ZSTD_LEVEL)
+        if len(quick) > PROBE_RATIO * len(packed):
             return packed
     compressed = _zstd_layer(values, counts, width, level)
     return compressed if coding == "zstd" or len(compressed) < KEEP_RATIO * len(packed) else packed
