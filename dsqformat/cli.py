@@ -39,8 +39,27 @@ class CommandInfo:
 
 # In the order `dsq --help` shows them.
 COMMANDS: dict[str, CommandInfo] = {
+    "pack": CommandInfo(
+        "Make a dataset of an image folder, tars, Parquet or .npz.",
+        "pack",
+        "dsqformat.commands.pack:pack",
+    ),
+    "info": CommandInfo(
+        "Show what a dataset or shard holds.", target="dsqformat.commands.info:info"
+    ),
+    "verify": CommandInfo(
+        "Check every byte of a dataset or shard.", target="dsqformat.commands.verify:verify"
+    ),
+    "unpack": CommandInfo(
+        "Write a dataset as image folder, .npz or tar.",
+        "pack",
+        "dsqformat.commands.unpack:unpack",
+    ),
     "serve": CommandInfo("Serve the datasets below a folder over HTTP.", "server"),
     "pull": CommandInfo("Copy a dataset from a URL, resuming where a copy stopped.", "client"),
+    "gc": CommandInfo(
+        "Remove what no ref of a dataset reaches.", target="dsqformat.commands.gc:gc"
+    ),
     "demo": CommandInfo("Pack, serve, stream and train on real photographs.", "demo"),
 }
 

@@ -1,0 +1,110 @@
+"""How many samples have which bit width and which label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat.chunk import ChunkIndex, parse_index
+from dsqformat.dataset import Dataset
+from dsqformat.dataset.sample_table import quantized_fields
+from dsqformat.dataset.snapshot import ROLE_SAMPLES
+from dsqformat.errors import DsqError
+from dsqformat.schema import Schema
+from dsqformat.shard import ShardReader
+from dsqformat.sources.sample_source import LABEL_COLUMN
+
+
+@dataclass
+class Histograms:
+    """Counts of samples.
+
+    Attributes:
+        bit_width: per quantized field, samples by bit width; 0: without payload.
+        label: samples by the value of `label`; empty where there is no such int64 column.
+    """
+
+    bit_width: dict[str, Counter[int]] = field(default_factory=dict)
+    label: Counter[int] = field(default_factory=Counter)
+
+    def add_widths(self, name: str, widths: NDArray[Any]) -> None:
+        """Count the bit widths of some samples of a field."""
+        self.bit_width.setdefault(name, Counter()).update(_counts(widths))
+
+    def add_labels(self, labels: NDArray[Any]) -> None:
+        """Count the labels of some samples."""
+        self.label.update(_counts(labels))
+
+
+def _counts(values: NDArray[Any]) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return {int(value): int(count) for value, count in zip(found, counts, strict=True)}
+
+
+def count_samples(dataset: Dataset) -> Histograms:
+    """Count bit widths and labels, by the sample table or else by the index segments."""
+    blob = dataset.snapshot.blob(ROLE_SAMPLES)
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        blob = None
+    if blob is not None:
+        return _from_table(dataset.source.read(blob.path, 0, blob.nbytes), dataset.schema)
+    histograms = Histograms()
+    for number in range(dataset.snapshot.shard_count):
+        add_shard(histograms, dataset.shard(number))
+    return histograms
+
+
+def add_shard(histograms: Histograms, shard: ShardReader) -> None:
+    """Count the samples of one shard by its index segments."""
+    for index in read_indices(shard):
+        for name in quantized_fields(shard.schema):
+            widths = index.fields[name].bit_width
+            if widths is not None:
+                histograms.add_widths(name, widths)
+        if _has_labels(shard.schema):
+            histograms.add_labels(np.asarray(index.columns[LABEL_COLUMN]))
+
+
+def read_indices(shard: ShardReader) -> Iterator[ChunkIndex]:
+    """Yield the index of each chunk of a shard; reads nothing but index segments.
+
+    Raises:
+        CorruptShardError: an index segment contradicts its checksums or the spec.
+    """
+    for chunk in range(len(shard.chunks)):
+        start, _ = shard.chunk_range(chunk)
+        nbytes = int(shard.chunks.segment_nbytes[chunk, 0])
+        data = shard.source.read(shard.path, start, start + nbytes)
+        count = int(shard.chunks.sample_count[chunk])
+        try:
+            shard.chunks.check_segment(chunk, 0, data)
+            yield parse_index(shard.schema, data, count, f"chunk {chunk}: index")
+        except DsqError as error:
+            raise error.located(f"shard {shard.path}", shard=shard.path) from error
+
+
+def _from_table(data: bytes, schema: Schema) -> Histograms:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = {f"{name}.bit_width": name for name in quantized_fields(schema)}
+    labels = [LABEL_COLUMN] if _has_labels(schema) else []
+    histograms = Histograms()
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        for batch in file.iter_batches(columns=[*names, *labels]):
+            for column, name in names.items():
+                histograms.add_widths(name, batch.column(column).to_numpy(zero_copy_only=False))
+            for column in labels:
+                histograms.add_labels(batch.column(column).to_numpy(zero_copy_only=False))
+    return histograms
+
+
+def _has_labels(schema: Schema) -> bool:
+    return any(c.name == LABEL_COLUMN and c.type == "int64" for c in schema.columns)

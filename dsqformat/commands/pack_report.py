@@ -1,0 +1,143 @@
+"""What `dsq pack` tells at the end: every byte of the dataset beside what else there is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dsqformat.commands.comparison import PictureComparison
+from dsqformat.commands.report import format_count, format_nbytes, print_json, print_table
+from dsqformat.commands.sizes import SnapshotSizes
+from dsqformat.sources import SourceFacts
+from dsqformat.writer.report import WriteReport
+
+
+@dataclass(frozen=True)
+class PackOutcome:
+    """What was packed.
+
+    Attributes:
+        facts: of the source.
+        dest: the dataset.
+        report: of the writer.
+        sizes: of the whole snapshot.
+        sample_count: samples of the whole snapshot.
+        label_count: different labels among the samples of this run.
+        comparison: PNG and WebP of some pictures, or None.
+        skipped_count: samples that were skipped.
+        skipped: reasons of the first few.
+        elapsed_s: seconds from start to end.
+    """
+
+    facts: SourceFacts
+    dest: Path
+    report: WriteReport
+    sizes: SnapshotSizes
+    sample_count: int
+    label_count: int
+    comparison: PictureComparison | None
+    skipped_count: int
+    skipped: tuple[str, ...]
+    elapsed_s: float
+
+    @property
+    def written_count(self) -> int:
+        """Samples written by this run."""
+        return self.report.sample_count
+
+    def others(self) -> list[tuple[str, float]]:
+        """Return what else the samples take, in bytes per sample, by name."""
+        count = max(1, self.written_count)
+        read = max(1, self.facts.sample_count)
+        dtypes = {field.dtype for field in self.facts.fields.values()}
+        values = "uint8" if dtypes == {"uint8"} else ", ".join(sorted(dtypes))
+        rows = [
+            (f"source ({self.facts.kind})", self.facts.source_nbytes / read),
+            (f"raw values ({values})", self.report.source_nbytes / count),
+        ]
+        if dtypes == {"uint8"}:
+            rows.append(("the same as float32", 4 * self.report.source_nbytes / count))
+        if self.comparison is not None and self.comparison.count:
+            measured = self.comparison.count
+            of = f"mean of {measured}"
+            rows.append((f"PNG, optimised ({of})", self.comparison.png_nbytes / measured))
+            rows.append((f"WebP, lossless ({of})", self.comparison.webp_nbytes / measured))
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as a JSON object."""
+        comparison = self.comparison
+        return {
+            "dataset": str(self.dest),
+            "snapshot": self.report.snapshot_id,
+            "source": {"kind": self.facts.kind, "location": self.facts.location},
+            "sample_count": self.sample_count,
+            "written_count": self.written_count,
+            "skipped_count": self.skipped_count,
+            "skipped": list(self.skipped),
+            "ignored_file_count": self.facts.ignored_count,
+            "class_count": self.label_count,
+            "shard_count": self.report.shard_count,
+            "chunk_count": self.report.chunk_count,
+            "nbytes": self.sizes.to_json(),
+            "source_nbytes": self.facts.source_nbytes,
+            "raw_nbytes": self.report.source_nbytes,
+            "compared": None
+            if comparison is None or not comparison.count
+            else {
+                "count": comparison.count,
+                "raw_nbytes": comparison.raw_nbytes,
+                "png_nbytes": comparison.png_nbytes,
+                "webp_lossless_nbytes": comparison.webp_nbytes,
+            },
+            "elapsed_s": round(self.elapsed_s, 3),
+        }
+
+
+def print_outcome(outcome: PackOutcome, *, as_json: bool) -> None:
+    """Print what was packed."""
+    if as_json:
+        print_json(outcome.to_json())
+        return
+    report = outcome.report
+    classes = ""
+    if outcome.label_count:
+        classes = f" of {format_count(outcome.label_count, 'class', 'classes')}"
+    samples = format_count(report.sample_count, "sample")
+    chunks = format_count(report.chunk_count, "chunk")
+    shards = format_count(report.shard_count, "shard")
+    speed = f"{report.sample_count / outcome.elapsed_s:,.0f} samples/s"
+    typer.echo(f"{outcome.dest}: {samples}{classes} in {chunks}, {shards}")
+    typer.echo(f"{outcome.elapsed_s:.1f} s, {speed}")
+    typer.echo(f"snapshot {report.snapshot_id}")
+    _print_left_out(outcome)
+    count = max(1, outcome.sample_count)
+    total = outcome.sizes.total / count
+    rows = [("everything in DEST", outcome.sizes.total)]
+    rows += [(f"  {name}", nbytes) for name, nbytes in outcome.sizes.rows()]
+    lines = [(name, _per_sample(n / count), format_nbytes(n), "") for name, n in rows]
+    for name, nbytes in outcome.others():
+        share = f"{total / nbytes:.0%}" if nbytes else ""
+        lines.append((name, _per_sample(nbytes), format_nbytes(nbytes * count), share))
+    typer.echo()
+    print_table(("", "bytes/sample", "total", "DEST is"), lines)
+
+
+def _per_sample(nbytes: float) -> str:
+    return f"{nbytes:,.1f}" if math.isfinite(nbytes) else ""
+
+
+def _print_left_out(outcome: PackOutcome) -> None:
+    if outcome.skipped_count:
+        typer.echo(f"skipped {format_count(outcome.skipped_count, 'bad sample')}:")
+        for reason in outcome.skipped:
+            typer.echo(f"  {reason}")
+    if outcome.facts.ignored_count:
+        names = ", ".join(repr(name) for name in outcome.facts.ignored)
+        more = ", ..." if outcome.facts.ignored_count > len(outcome.facts.ignored) else ""
+        files = format_count(outcome.facts.ignored_count, "file")
+        typer.echo(f"ignored {files} that are no samples: {names}{more}")
