@@ -171,7 +171,10 @@ class ShardReader:
             nbytes = key_parts_nbytes(len(self.chunks))
             stop = section.offset + min(nbytes, section.nbytes)
             data = self.source.read(self.path, section.offset, stop)
-            self._key_parts = parse_key_parts(data, len(self.chunks), section.nbytes)
+            try:
+                self._key_parts = parse_key_parts(data, len(self.chunks), section.nbytes)
+            except DsqError as error:
+                raise error.located(f"shard {self.path}", shard=self.path) from error
         start, stop = (section.offset + self._key_parts.offset[chunk + i] for i in (0, 1))
         part = self.source.read(self.path, start, stop)
         what = f"shard {self.path}: chunk {chunk}"

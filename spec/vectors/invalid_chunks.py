@@ -297,6 +297,8 @@ def key_vectors(add):
     two, one = var("utf8", ["a", "b"]), constant("utf8", "c")
     bad("chunk_count", "keys of three chunks for two", two, one, one)
     bad("chunk_count_huge", "chunk_count 2^32 - 1", chunk_count=2**32 - 1)
+    empty = assemble(schema_of([raw("x", [1])]), [], keys=keys_content([], chunk_count=2))
+    add("keys_of_no_chunks", "12", "chunk_count 2 in a shard without chunks", empty)
     bad("part_crc", "the checksum of a part is wrong", crcs=[builder.crc32c(two), 0])
     bad("trailing_byte", "one byte after the last part", tail=b"\x00")
     bad("part_trailing_byte", "one byte after the column of a part", two + b"\x00", one)
