@@ -192,6 +192,11 @@ class Field:
                 raise ValueError(
                     f"{where}: {len(self.domain.mean)} means for a last dimension of {last}"
                 )
+            if self.patch is not None and len(self.shape) == 2:
+                raise ValueError(
+                    f"{where}: a mean for each column of pixels, and a patch mask; "
+                    "give one mean and std for all"
+                )
 
     @property
     def layer_count(self) -> int:

@@ -155,6 +155,8 @@ def check_field(field):
     require(("domain" in field) == (field["quantizer"] == "lsq"), "6", "domain is for lsq only")
     if "domain" in field:
         check_domain(field["domain"], shape)
+        single = len(field["domain"].get("mean", "1")) == 1 or len(shape) > 2
+        require("patch" not in field or single, "10.3", "patch and a mean for each column")
     if "patch" in field:
         patch = field["patch"]
         require(type(patch) is int and 1 <= patch <= 65535, "6", f"patch {patch!r}")

@@ -125,8 +125,11 @@ def tiling_vectors(add):
 
 
 def with_schema(content):
-    """`base` with other bytes in SCHM."""
-    return changed(0, data=content if isinstance(content, bytes) else canonical_json(content))
+    """`base` with other bytes in SCHM, and bit 0 of the features as they want it."""
+    data = content if isinstance(content, bytes) else canonical_json(content)
+    shard = changed(0, data=data)
+    shard.header["incompatible_features"] = int(b'"patch"' in data)
+    return shard
 
 
 def json_vectors(add):
@@ -249,6 +252,9 @@ def domain_vectors(add):
     domain("std_missing", "domain normalized without std", {"kind": "normalized", "mean": ["0"]})
     domain("count", "two means for a last dimension of 3", normalized(["0", "1"], ["1", "1"]))
     domain("lengths", "three means, one std", normalized(["0", "0", "0"], ["1"]))
+    add("domain_patch", "10.3", "a patch and a mean for each index of the second dimension",
+        with_schema(schema_of([lsq("x", [3, 3], [4], normalized(["0"] * 3, ["1"] * 3), patch=2)],
+                              [("label", "int64")])))  # fmt: skip
     domain("number", "a mean that is not a string", normalized([0], ["1"]))
     domain("std_zero", "std 0", normalized(["0"], ["0.0"]))
     domain("std_underflow", "std that rounds to 0 in binary32", normalized(["0"], ["1e-60"]))
