@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from dsqformat.sources.pictures import CHANNELS
 
 MOST_PICTURES: Final = 200
 # Both encoders together take some seconds for so many pixels.
-MOST_PIXELS: Final = 4_000_000
+MOST_PIXELS: Final = 2_000_000
 _TYPICAL_PIXELS: Final = 200_000
 _WEBP_SIDE: Final = 16383
 _CHANNEL_COUNTS: Final = frozenset(CHANNELS.values())
@@ -30,6 +31,7 @@ class PictureComparison:
         png_nbytes: their bytes as PNG, optimised.
         webp_nbytes: their bytes as lossless WebP.
         raw_nbytes: their bytes as uint8.
+        elapsed_s: seconds this took.
     """
 
     expected: int
@@ -38,6 +40,7 @@ class PictureComparison:
     png_nbytes: int = 0
     webp_nbytes: int = 0
     raw_nbytes: int = 0
+    elapsed_s: float = 0.0
     _offered: int = 0
     _pixels: int = 0
     _step: float = field(init=False)
@@ -56,6 +59,7 @@ class PictureComparison:
         pixels = picture.shape[0] * picture.shape[1]
         if self._pixels + pixels > MOST_PIXELS or max(picture.shape) > _WEBP_SIDE:
             return
+        started_s = time.monotonic()
         self._pixels += pixels
         self.count += 1
         self.raw_nbytes += picture.nbytes
@@ -63,6 +67,7 @@ class PictureComparison:
         self.webp_nbytes += encoded_nbytes(
             picture, "WEBP", lossless=True, exact=True, quality=100, method=4
         )
+        self.elapsed_s += time.monotonic() - started_s
 
 
 def is_picture(values: NDArray[Any]) -> bool:

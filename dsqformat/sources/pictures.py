@@ -7,7 +7,8 @@ import struct
 import sys
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
@@ -84,7 +85,7 @@ def read_header(file: BinaryIO, what: str, options: PictureOptions) -> PictureHe
         SampleError: it is no picture, too large, or smaller than the crop.
     """
     try:
-        with _opened(file, what) as picture:
+        with _strict_warnings(), _opened(file, what) as picture:
             width, height = picture.size
             if _orientation(picture) >= 5:
                 width, height = height, width
@@ -112,7 +113,7 @@ def decode_picture(data: bytes, what: str, options: PictureOptions) -> NDArray[n
         SampleError: it is no picture, ends early, is too large, or smaller than the crop.
     """
     try:
-        with _opened(io.BytesIO(data), what) as opened:
+        with _strict_warnings(), _opened(io.BytesIO(data), what) as opened:
             _plain_mode(opened, what)
             picture = _in_mode(_upright(opened), options.mode)
             if options.resize is not None or options.crop is not None:
@@ -166,13 +167,24 @@ def _unreadable(error: Exception, what: str) -> SampleError:
     return SampleError(f"{what}: not a readable picture: {error}")
 
 
+@contextmanager
+def _strict_warnings() -> Iterator[None]:
+    """Refuse pictures that are too large, and be quiet about damaged metadata.
+
+    Pillow only warns of a picture up to twice its limit, which takes gigabytes all the same.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def _opened(file: BinaryIO, what: str) -> Image.Image:
     from PIL import Image
 
-    # Pillow only warns of a picture up to twice the limit; that takes gigabytes all the same.
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        picture = Image.open(file, formats=FORMATS)
+    picture = Image.open(file, formats=FORMATS)
     if not picture.size[0] or not picture.size[1]:
         raise SampleError(f"{what}: picture of {picture.size[0]}x{picture.size[1]} pixels")
     return picture

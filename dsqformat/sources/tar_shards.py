@@ -14,6 +14,7 @@ from dsqformat.errors import SampleError, SourceError
 from dsqformat.schema import Column
 from dsqformat.sources.pictures import PictureOptions, require_pillow
 from dsqformat.sources.sample_source import (
+    PICTURE_FIELD,
     BadSample,
     FieldFacts,
     OnScan,
@@ -205,7 +206,7 @@ class TarSource:
                 members.choose_mode(modes)
                 kinds.setdefault(members.name, set()).update(members.kinds())
         facts = {}
-        for name in sorted(kinds, key=lambda name: (name not in pictures, name)):
+        for name in sorted(kinds, key=lambda n: (n not in pictures, n != PICTURE_FIELD, n)):
             dtypes, shapes = {k[0] for k in kinds[name]}, {k[1] for k in kinds[name]}
             if not shapes and first_error is not None:
                 raise first_error
