@@ -85,16 +85,22 @@ class ChunkLoader:
     def sample_counts(self) -> NDArray[np.int64]:
         """Return the samples of every chunk, int64, shape (chunks,).
 
-        They stand in the heads of the shards: the first call fetches all of them.
+        The snapshot says them, but for shards of very irregular chunks: the heads of those are
+        fetched by the first call.
         """
         if self._sample_count is None:
+            asked = [number for number, e in enumerate(self.entries) if not e.chunk_samples]
             heads = map_ahead(
                 lambda number, _: self.shard(number).chunks.sample_count,
-                range(len(self.entries)),
+                asked,
                 depth=2 * _HEADS_AT_ONCE,
                 threads=_HEADS_AT_ONCE,
             )
-            counts = [np.zeros(0, "i8"), *heads]
+            from_heads = dict(zip(asked, heads, strict=True))
+            counts = [np.zeros(0, "i8")]
+            for number, entry in enumerate(self.entries):
+                runs = np.array(entry.chunk_samples, "i8").reshape(-1, 2)
+                counts.append(from_heads.get(number, np.repeat(runs[:, 0], runs[:, 1])))
             self._sample_count = np.concatenate(counts).astype("i8")
         return self._sample_count
 

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -55,6 +55,67 @@ class TransferCounts:
             self.requests += requests
             self.body_nbytes += body_nbytes
             self.failures += failures
+
+
+class Body(Iterator[bytes]):
+    """A response body in pieces, as they arrive; closes it when it ends or is left early.
+
+    Args:
+        response: its body unread.
+        nbytes: most bytes to read, None for all.
+        bucket: the rate limit, or None.
+        counts: to be kept up to date.
+    """
+
+    def __init__(
+        self,
+        response: BaseHTTPResponse,
+        nbytes: int | None,
+        bucket: TokenBucket | None,
+        counts: TransferCounts,
+    ) -> None:
+        self._response: BaseHTTPResponse | None = response
+        self._left = nbytes
+        self._bucket, self._counts = bucket, counts
+
+    def __next__(self) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            AttemptFailedError: the body broke off.
+        """
+        if self._response is None:
+            raise StopIteration
+        most = PIECE_NBYTES if self._bucket is None else _LIMITED_PIECE_NBYTES
+        most = most if self._left is None else min(most, self._left)
+        try:
+            piece = self._response.read1(most, decode_content=False) if most else b""
+        except (HTTPError, OSError) as error:
+            self.close()
+            raise describe_failure(error) from error
+        if not piece:
+            self.close()
+            raise StopIteration
+        self._counts.add(body_nbytes=len(piece))
+        if self._left is not None:
+            self._left -= len(piece)
+        if self._bucket is not None:
+            self._bucket.take(len(piece))
+        return piece
+
+    def close(self) -> None:
+        """Give the connection back if all bytes have been read, else close it."""
+        response, self._response = self._response, None
+        if response is None:
+            return
+        if self._left == 0:
+            response.drain_conn()
+        else:
+            response.close()
+        response.release_conn()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Connections:
@@ -132,33 +193,9 @@ class Connections:
             url = target
         raise FetchError(f"{asked_for}: more than {self.options.max_redirects} redirects")
 
-    def body(self, response: BaseHTTPResponse, nbytes: int | None) -> Generator[bytes]:
-        """Yield at most `nbytes` of a body as they arrive; close it when left early.
-
-        Raises:
-            AttemptFailedError: the body broke off.
-        """
-        received = 0
-        try:
-            while nbytes is None or received < nbytes:
-                most = _LIMITED_PIECE_NBYTES if self.bucket else PIECE_NBYTES
-                most = most if nbytes is None else min(most, nbytes - received)
-                piece = response.read1(most, decode_content=False)
-                if not piece:
-                    break
-                received += len(piece)
-                self.counts.add(body_nbytes=len(piece))
-                if self.bucket is not None:
-                    self.bucket.take(len(piece))
-                yield piece
-        except (HTTPError, OSError) as error:
-            raise describe_failure(error) from error
-        finally:
-            if nbytes is None or received < nbytes:
-                response.close()
-            else:
-                response.drain_conn()
-            response.release_conn()
+    def body(self, response: BaseHTTPResponse, nbytes: int | None) -> Body:
+        """Return at most `nbytes` of a body, to be read as they arrive."""
+        return Body(response, nbytes, self.bucket, self.counts)
 
     def close(self) -> None:
         """Close all idle connections; further requests open new ones."""

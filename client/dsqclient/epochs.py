@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.context import get_spawning_popen
-from typing import Any, Final
+from typing import Any
 
 from dsqclient.schedule import Stage
-
-_SHARED_NBYTES: Final = 64 << 10
+from dsqclient.shared_json import SharedJson
 
 
 @dataclass(frozen=True)
@@ -48,57 +44,34 @@ class EpochClock:
     """
 
     def __init__(self) -> None:
-        self._share(
-            {
-                "generation": 0,
-                "next": Start(0).to_json(),
-                "claim": None,
-                "start": None,
-                "workers": 0,
-            }
-        )
-
-    def _share(self, state: dict[str, Any]) -> None:
-        self._memory = multiprocessing.RawArray("c", _SHARED_NBYTES)
-        self._lock = multiprocessing.Lock()
+        first = {"generation": 0, "next": Start(0).to_json(), "claim": None, "start": None}
+        self._shared = SharedJson({**first, "workers": 0})
         # Of this process: generation, token and epoch of its last iteration.
         self._last: tuple[int, object, int] | None = None
-        self._write(state)
-
-    def __getstate__(self) -> dict[str, Any]:
-        if get_spawning_popen() is not None:
-            return {"_memory": self._memory, "_lock": self._lock, "_last": None}
-        return {"state": self._read()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if "state" in state:
-            self._share(state["state"])
-        else:
-            self.__dict__.update(state)
 
     @property
     def workers(self) -> int:
         """Workers that read in the last iteration; 0: none, this process itself."""
-        with self._lock:
-            return int(self._read()["workers"])
+        with self._shared.locked():
+            return int(self._shared.read()["workers"])
 
     def next_start(self) -> Start:
         """Return where the next iteration would begin."""
-        with self._lock:
-            return Start.from_json(self._read()["next"])
+        with self._shared.locked():
+            return Start.from_json(self._shared.read()["next"])
 
     def set_next(self, start: Start) -> None:
         """Let the next iteration begin there."""
-        with self._lock:
-            state = self._read()
+        with self._shared.locked():
+            state = self._shared.read()
             state["generation"] += 1
             state["next"] = start.to_json()
-            self._write(state)
+            self._shared.write(state)
 
     def announce(self, token: str) -> Start:
         """Fix the start of the next iteration for workers that will ask with this token."""
-        with self._lock:
-            state = self._read()
+        with self._shared.locked():
+            state = self._shared.read()
             state["generation"] += 1
             return self._claim(state, [token, state["generation"]])
 
@@ -109,18 +82,18 @@ class EpochClock:
             token: the same for all workers of one iteration, another for others.
             workers: how many there are; 0: this process reads itself.
         """
-        with self._lock:
-            state = self._read()
+        with self._shared.locked():
+            state = self._shared.read()
             state["workers"] = workers
             generation = state["generation"]
             if workers and self._last is not None and self._last[:2] == (generation, token):
                 start = Start(self._last[2] + 1)
                 if start.epoch >= state["next"]["epoch"]:
                     state["next"] = Start(start.epoch + 1).to_json()
-                self._write(state)
-            elif workers and state["claim"] == [token, generation]:
+                self._shared.write(state)
+            elif token is not None and state["claim"] == [token, generation]:
                 start = Start.from_json(state["start"])
-                self._write(state)
+                self._shared.write(state)
             else:
                 start = self._claim(state, [token, generation])
         self._last = (generation, token, start.epoch)
@@ -128,30 +101,17 @@ class EpochClock:
 
     def begin_at(self, start: Start, token: object, *, workers: int) -> None:
         """Note that a worker begins where its own saved state told it to."""
-        with self._lock:
-            state = self._read()
+        with self._shared.locked():
+            state = self._shared.read()
             state["workers"] = workers
             if start.epoch >= state["next"]["epoch"]:
                 state["next"] = Start(start.epoch + 1).to_json()
             self._last = (state["generation"], token, start.epoch)
-            self._write(state)
+            self._shared.write(state)
 
     def _claim(self, state: dict[str, Any], claim: Sequence[object]) -> Start:
         start = Start.from_json(state["next"])
         state["claim"], state["start"] = claim, state["next"]
         state["next"] = Start(start.epoch + 1).to_json()
-        self._write(state)
+        self._shared.write(state)
         return start
-
-    def _read(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self._memory.value)
-        return value
-
-    def _write(self, state: dict[str, Any]) -> None:
-        text = json.dumps(state).encode()
-        if len(text) >= _SHARED_NBYTES:
-            raise ValueError(
-                "this epoch was resumed with too many different numbers of ranks or workers to "
-                "keep track of; finish it with the present one"
-            )
-        self._memory.value = text

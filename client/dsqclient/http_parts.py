@@ -112,11 +112,11 @@ def describe_failure(error: Exception) -> AttemptFailedError:
     """Say in plain words what urllib3 reports."""
     if isinstance(error, NameResolutionError):
         return AttemptFailedError("the host name is unknown", "check the URL")
-    if isinstance(error, ConnectTimeoutError):
-        return AttemptFailedError("no connection in time", "check host, port and link")
     if isinstance(error, NewConnectionError):
         cause = error.__cause__ or error
         return AttemptFailedError(f"no connection ({cause})", "is the server running there?")
+    if isinstance(error, ConnectTimeoutError):
+        return AttemptFailedError("no connection in time", "check host, port and link")
     if isinstance(error, ReadTimeoutError):
         return AttemptFailedError("no byte arrived in time", "check the link, or read_timeout_s")
     if isinstance(error, IncompleteRead):

@@ -54,7 +54,7 @@ class StreamingLoader(DataLoader[Any]):
         """Begin an iteration: what is left of a loaded state, else the next epoch."""
         start = self._stream.announce_start()
         self._position = Position.begin(start, self._layout())
-        return _Received(super().__iter__(), self._position)
+        return _Received(super().__iter__(), self._position, has_workers=self.num_workers > 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how much of the epoch the training loop has received."""
@@ -84,12 +84,13 @@ class StreamingLoader(DataLoader[Any]):
 class _Received(Iterator[Any]):
     """Strips batches of their position and keeps count."""
 
-    def __init__(self, items: Iterator[Carried], position: Position) -> None:
+    def __init__(self, items: Iterator[Carried], position: Position, *, has_workers: bool) -> None:
         self._items = items
         self._position = position
+        self._has_workers = has_workers
 
     def __next__(self) -> Any:
-        epoch, worker, received, item = next(self._items)
+        epoch, worker, received, item = self._next()
         expected = self._position.received[worker] + 1
         if (epoch, received) != (self._position.epoch, expected):
             raise RuntimeError(
@@ -98,6 +99,19 @@ class _Received(Iterator[Any]):
             )
         self._position.received[worker] = received
         return item
+
+    def _next(self) -> Carried:
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise
+        except Exception as error:
+            if not self._has_workers:
+                raise
+            # The message holds the worker's traceback. The one of this process would keep the
+            # workers alive in a cycle, whose collection then waits for each of them in vain.
+            self._items = iter(())
+            raise error.with_traceback(None) from None
 
 
 def _as_is(item: Any) -> Any:

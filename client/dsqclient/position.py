@@ -36,6 +36,11 @@ class Position:
             received = list(last.received) if last.layout == layout else received
         return cls(start.epoch, finished, layout, received)
 
+    @property
+    def next_worker(self) -> int:
+        """The worker whose turn it is; all take turns in order, and finished ones are skipped."""
+        return self.received.index(min(self.received))
+
     def count(self, worker: int) -> None:
         """Note one more batch (or sample) of a worker."""
         self.received[worker] += 1

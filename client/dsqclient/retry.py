@@ -65,7 +65,6 @@ class Patience:
         url: for messages.
         nbytes: size of the transfer.
         bytes_per_s: the rate limit, or None.
-        attempts: failures in a row to bear.
         cancelled: set by whoever no longer wants the transfer.
     """
 
@@ -76,13 +75,11 @@ class Patience:
         *,
         nbytes: int,
         bytes_per_s: float | None = None,
-        attempts: int,
         cancelled: threading.Event | None = None,
     ) -> None:
         slowest = min(options.slowest_bytes_per_s, (bytes_per_s or float("inf")) / 2)
         self._options = options
         self._url = url
-        self._attempts = attempts
         self._cancelled = cancelled or threading.Event()
         self._start_s = time.monotonic()
         self._allowed_s = options.deadline_s + nbytes / slowest
@@ -102,15 +99,21 @@ class Patience:
         if time.monotonic() - self._start_s > self._allowed_s:
             raise self.give_up("the server sends, but too slowly", "see slowest_bytes_per_s")
 
-    def wait(self, cause: str, remedy: str, *, retry_after_s: float = 0.0) -> None:
+    def wait(self, cause: str, remedy: str, *, attempts: int, retry_after_s: float = 0.0) -> None:
         """Note a failure, and wait before the next attempt.
+
+        Args:
+            cause: what failed.
+            remedy: what a person could do, should this be the end.
+            attempts: failures in a row to bear.
+            retry_after_s: what the server asks to wait.
 
         Raises:
             FetchError: there shall be no next attempt.
         """
         self._failures += 1
         self._in_a_row += 1
-        if self._in_a_row >= self._attempts:
+        if self._in_a_row >= attempts:
             raise self.give_up(cause, remedy)
         doubled = self._options.backoff_s * 2 ** (self._in_a_row - 1)
         # Half to one and a half times the mean: clients cut off together come back apart.

@@ -149,6 +149,10 @@ class StreamingDataset(IterableDataset[Sample]):
             raise ValueError(f"epoch {epoch}: expected 0 or more")
         self._clock.set_next(Start(int(epoch)))
 
+    def close(self) -> None:
+        """Close connections and temporary files; they come back when reading goes on."""
+        self._loader.source.close()
+
     def __len__(self) -> int:
         """Batches (samples, without batch_size) of an epoch on this rank, for any workers."""
         return self._layout.length(self.snapshot.sample_count, self.rank)
@@ -177,6 +181,9 @@ class StreamingDataset(IterableDataset[Sample]):
             self._share_rate(workers)
         position = Position.begin(start, self.layout_of(workers))
         self._position = position
+        if self._carries_position:
+            # A loader begins with its first process, whoever's turn it was: let that one have it.
+            worker = (worker + position.next_worker) % position.layout.workers
         return self._read(position, worker)
 
     # State --------------------------------------------------------------------------------------

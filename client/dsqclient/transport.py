@@ -167,11 +167,13 @@ class HttpSource:
             response = self._send("GET", path, {"Range": f"bytes={start}-{stop - 1}"})
             if response.status == 206:
                 end = self._checked_end(response, path, start, stop)
-                yield from self._connections.body(response, end - start)
+                with closing(self._connections.body(response, end - start)) as body:
+                    yield from body
                 return
             total = self._whole_length(response, path, start, stop)
             if start == 0 and stop == total:
-                yield from self._connections.body(response, stop)
+                with closing(self._connections.body(response, stop)) as body:
+                    yield from body
                 return
             _LOGGER.info("%s: the server ignores Range; taking the whole file", self.url(path))
             blob = self._whole.begin(path, self._connections.body(response, total), total)
@@ -203,13 +205,14 @@ class HttpSource:
                 response = self._send("GET", path)
                 total = self._whole_length(response, path, 0, 0)
                 data = bytearray()
-                for piece in self._connections.body(response, total):
-                    data += piece
-                    patience.progress()
-                    if max(len(data), total or 0) > limit:
-                        raise DatasetError(
-                            f"{self.url(path)}: more than {limit} bytes, the limit of the format"
-                        )
+                with closing(self._connections.body(response, total)) as body:
+                    for piece in body:
+                        data += piece
+                        patience.progress()
+                        if max(len(data), total or 0) > limit:
+                            raise DatasetError(
+                                f"{self.url(path)}: more than {limit} bytes, the format's limit"
+                            )
                 if total is not None and len(data) != total:
                     raise _cut(len(data), total)
                 return bytes(data)
@@ -275,23 +278,27 @@ class HttpSource:
         return FetchError(f"{self.url(path)}: HTTP {status}{asked}; {remedy}")
 
     def _patience(self, path: str, nbytes: int, cancelled: threading.Event | None) -> Patience:
-        attempts = self.options.attempts
-        if not self._connections.answered:
-            attempts = min(attempts, self.options.first_attempts)
         return Patience(
             self.options,
             self.url(path),
             nbytes=nbytes,
             bytes_per_s=self.rate_limit,
-            attempts=attempts,
             cancelled=cancelled,
         )
 
     def _wait_after(self, failure: AttemptFailedError, path: str, patience: Patience) -> None:
         self.counts.add(failures=1)
         _LOGGER.info("%s: %s; trying again", self.url(path), failure.cause)
+        attempts = self.options.attempts
+        if not self._connections.answered:  # more likely a wrong address than a bad link
+            attempts = min(attempts, self.options.first_attempts)
         try:
-            patience.wait(failure.cause, failure.remedy, retry_after_s=failure.retry_after_s)
+            patience.wait(
+                failure.cause,
+                failure.remedy,
+                attempts=attempts,
+                retry_after_s=failure.retry_after_s,
+            )
         except FetchError as error:
             raise error from failure.__cause__ or failure
 

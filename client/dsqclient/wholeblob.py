@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
 from typing import BinaryIO, Final, cast
+
+from dsqclient.connections import Body
 
 # Oldest files go when more than this is kept; the one in use always stays.
 _KEPT_NBYTES: Final = 4 << 30
@@ -30,7 +31,7 @@ class WholeBlob:
         self.received = 0
         self.finished = False
         self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="dsq-"))  # noqa: SIM115
-        self._arriving: Generator[bytes] | None = None
+        self._arriving: Body | None = None
         self._skip = 0
 
     @property
@@ -38,7 +39,7 @@ class WholeBlob:
         """Whether more is missing and no response brings it."""
         return self._arriving is None and not self.finished
 
-    def restart(self, arriving: Generator[bytes], total: int | None) -> None:
+    def restart(self, arriving: Body, total: int | None) -> None:
         """Take further bytes from a new response, which begins at the first byte again.
 
         Args:
@@ -64,7 +65,7 @@ class WholeBlob:
         self._file.seek(start)
         return self._file.read(nbytes)
 
-    def _take_piece(self, arriving: Generator[bytes]) -> None:
+    def _take_piece(self, arriving: Body) -> None:
         self._arriving = None  # stalled, should next() raise
         piece = next(arriving, None)
         if piece is None:
@@ -88,6 +89,9 @@ class WholeBlob:
             self._arriving = None
         self._file.close()
 
+    def __del__(self) -> None:
+        self._file.close()
+
 
 class WholeBlobs:
     """The whole files that one process keeps, by path."""
@@ -104,7 +108,7 @@ class WholeBlobs:
                 self._blobs.move_to_end(path)
             return blob
 
-    def begin(self, path: str, arriving: Generator[bytes], total: int | None) -> WholeBlob:
+    def begin(self, path: str, arriving: Body, total: int | None) -> WholeBlob:
         """Keep a response that brings a whole file."""
         with self._lock:
             blob = self._blobs.get(path)
