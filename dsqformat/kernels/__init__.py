@@ -3,6 +3,8 @@
 The functions come from `bits` and `dequant`, two modules that Cython compiles, or else from
 `plain`, the same in NumPy. Which of them is decided once, at import: the uncompiled source of
 the former two is never imported, because it needs Cython and would be slow beyond use.
+`dequant_avx2` is `dequant` compiled once more for x86-64 processors with AVX2; it returns the
+same bits, up to 1.5 times faster.
 The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
 """
 
@@ -13,6 +15,8 @@ import os
 import sys
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
+
+import numpy as np
 
 __all__ = [
     "COMPILED",
@@ -34,12 +38,13 @@ def _is_compiled(name: str) -> bool:
 
 
 def _use_compiled() -> bool:
-    if os.environ.get("DSQ_KERNELS") == "plain":
+    # The kernels write words where values are meant, which needs little-endian memory.
+    if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
     if _is_compiled("bits") and _is_compiled("dequant"):
         return True
     warnings.warn(
-        "dsqformat: its kernels are not compiled, NumPy does their work, several times slower; "
+        "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
         f"install a C compiler and the headers of {sys.implementation.name} and reinstall, "
         "or set DSQ_KERNELS=plain to accept it",
         RuntimeWarning,
@@ -48,17 +53,34 @@ def _use_compiled() -> bool:
     return False
 
 
+def _has_avx2() -> bool:
+    # NumPy has looked at the processor already; 2.4 names groups of features.
+    simd = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    names = {*(simd.get("baseline") or ()), *(simd.get("found") or ())}
+    return not names.isdisjoint({"AVX2", "X86_V3"})
+
+
 COMPILED = _use_compiled()
 
 if COMPILED:
     from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16
-    from dsqformat.kernels.dequant import (
-        dequantize_float32,
-        dequantize_uint8,
-        join_uint8,
-        join_uint16,
-        measure,
-    )
+
+    if _has_avx2() and _is_compiled("dequant_avx2"):
+        from dsqformat.kernels.dequant_avx2 import (
+            dequantize_float32,
+            dequantize_uint8,
+            join_uint8,
+            join_uint16,
+            measure,
+        )
+    else:
+        from dsqformat.kernels.dequant import (
+            dequantize_float32,
+            dequantize_uint8,
+            join_uint8,
+            join_uint16,
+            measure,
+        )
 else:
     from dsqformat.kernels.plain import (
         dequantize_float32,

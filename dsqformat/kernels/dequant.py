@@ -20,8 +20,10 @@ import numpy as np
 # Type arguments: the same loops over codes of one and of two bytes.
 Code = cython.fused_type(cython.uchar, cython.ushort)
 
-# Values per tile: a multiple of 8, so that tiles begin at a byte whatever the width.
-TILE = cython.declare(cython.Py_ssize_t, 4096)
+# Values per tile: a multiple of 8, so that tiles begin at a byte whatever the width. The output of
+# a tile goes to memory while the next is unpacked, so a few kilobytes are faster than all of the
+# first-level cache.
+TILE = cython.declare(cython.Py_ssize_t, 1536)
 # Room after a tile, because groups of 8 values and words of 8 bytes overshoot.
 SPARE = cython.declare(cython.Py_ssize_t, 64)
 # Values in a row of the repeated channel pattern: long enough to amortize starting a loop.
@@ -126,9 +128,9 @@ def _spread_to_bytes(
     raw: cython.const[cython.uchar][::1],
     width: cython.int,
     groups: cython.Py_ssize_t,
-    out: cython.uchar[::1],
+    out: cython.ulonglong[::1],
 ) -> cython.void:
-    """Spread groups of 8 values of 3, 5, 6 or 7 bits to 8 bytes each."""
+    """Spread groups of 8 values of 3, 5, 6 or 7 bits to the 8 bytes of a word."""
     group: cython.Py_ssize_t
     bits: cython.ulonglong
     one: cython.ulonglong = 1
@@ -144,14 +146,7 @@ def _spread_to_bytes(
         bits = (bits & halves) | ((bits & (halves << (4 * width))) << (32 - 4 * width))
         bits = (bits & quarters) | ((bits & (quarters << (2 * width))) << (16 - 2 * width))
         bits = (bits & eighths) | ((bits & (eighths << width)) << (8 - width))
-        out[8 * group] = bits & 255
-        out[8 * group + 1] = (bits >> 8) & 255
-        out[8 * group + 2] = (bits >> 16) & 255
-        out[8 * group + 3] = (bits >> 24) & 255
-        out[8 * group + 4] = (bits >> 32) & 255
-        out[8 * group + 5] = (bits >> 40) & 255
-        out[8 * group + 6] = (bits >> 48) & 255
-        out[8 * group + 7] = (bits >> 56) & 255
+        out[group] = bits
 
 
 @cython.cfunc
@@ -161,11 +156,12 @@ def _spread_to_shorts(
     raw: cython.const[cython.uchar][::1],
     width: cython.int,
     groups: cython.Py_ssize_t,
-    out: cython.ushort[::1],
+    out: cython.ulonglong[::1],
 ) -> cython.void:
-    """Spread groups of 8 values of 9 to 15 bits to 8 two-byte integers each."""
+    """Spread groups of 8 values of 9 to 15 bits to the 8 two-byte integers of two words."""
     group: cython.Py_ssize_t
-    bits: cython.ulonglong
+    first: cython.ulonglong
+    second: cython.ulonglong
     # 4 values are at most 60 bits, so that the 4 bits before the second 4 values still fit.
     odd: cython.int = 4 * (width & 1)
     one: cython.ulonglong = 1
@@ -173,20 +169,14 @@ def _spread_to_shorts(
     quarters: cython.ulonglong = (one << width) - 1
     quarters |= quarters << 32
     for group in range(groups):
-        bits = _window(raw, width * group)
-        bits = (bits & halves) | ((bits & (halves << (2 * width))) << (32 - 2 * width))
-        bits = (bits & quarters) | ((bits & (quarters << width)) << (16 - width))
-        out[8 * group] = bits & 0xFFFF
-        out[8 * group + 1] = (bits >> 16) & 0xFFFF
-        out[8 * group + 2] = (bits >> 32) & 0xFFFF
-        out[8 * group + 3] = (bits >> 48) & 0xFFFF
-        bits = _window(raw, width * group + (width >> 1)) >> odd
-        bits = (bits & halves) | ((bits & (halves << (2 * width))) << (32 - 2 * width))
-        bits = (bits & quarters) | ((bits & (quarters << width)) << (16 - width))
-        out[8 * group + 4] = bits & 0xFFFF
-        out[8 * group + 5] = (bits >> 16) & 0xFFFF
-        out[8 * group + 6] = (bits >> 32) & 0xFFFF
-        out[8 * group + 7] = (bits >> 48) & 0xFFFF
+        first = _window(raw, width * group)
+        second = _window(raw, width * group + (width >> 1)) >> odd
+        first = (first & halves) | ((first & (halves << (2 * width))) << (32 - 2 * width))
+        second = (second & halves) | ((second & (halves << (2 * width))) << (32 - 2 * width))
+        first = (first & quarters) | ((first & (quarters << width)) << (16 - width))
+        second = (second & quarters) | ((second & (quarters << width)) << (16 - width))
+        out[2 * group] = first
+        out[2 * group + 1] = second
 
 
 @cython.cfunc
@@ -199,8 +189,9 @@ def _expand_to_bytes(
     count: cython.Py_ssize_t,
     raw: cython.uchar[::1],
     out: cython.uchar[::1],
+    out_words: cython.ulonglong[::1],
 ) -> cython.void:
-    """Expand `count` packed values of 1 to 8 bits; `raw` is scratch."""
+    """Expand packed values of 1 to 8 bits; `raw` is scratch, `out_words` the memory of `out`."""
     nbytes: cython.Py_ssize_t = (count * width + 7) >> 3
     if width == 8:
         _copy(data, start, nbytes, out)
@@ -215,7 +206,7 @@ def _expand_to_bytes(
         _halve(raw, 0, 4 * nbytes, 1, out)
     else:
         _copy(data, start, nbytes, raw)
-        _spread_to_bytes(raw, width, (count + 7) >> 3, out)
+        _spread_to_bytes(raw, width, (count + 7) >> 3, out_words)
 
 
 @cython.cfunc
@@ -228,8 +219,9 @@ def _expand_to_shorts(
     count: cython.Py_ssize_t,
     raw: cython.uchar[::1],
     out: cython.ushort[::1],
+    out_words: cython.ulonglong[::1],
 ) -> cython.void:
-    """Expand `count` packed values of 9 to 16 bits; 16 is also the form of whole values."""
+    """Expand packed values of 9 to 16 bits; 16 is also the form of whole values."""
     i: cython.Py_ssize_t
     if width == 16:
         for i in range(count):
@@ -239,13 +231,33 @@ def _expand_to_shorts(
             )
     else:
         _copy(data, start, (count * width + 7) >> 3, raw)
-        _spread_to_shorts(raw, width, (count + 7) >> 3, out)
+        _spread_to_shorts(raw, width, (count + 7) >> 3, out_words)
 
 
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _expand_default_plan(
+def _expand_4_2(
+    data0: cython.const[cython.uchar][::1],
+    start0: cython.Py_ssize_t,
+    data1: cython.const[cython.uchar][::1],
+    start1: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    pairs: cython.uchar[::1],
+    out: cython.uchar[::1],
+) -> cython.void:
+    """Expand packed layers of 4 and 2 bits, with which the default plan begins, as one."""
+    i: cython.Py_ssize_t
+    _halve(data1, start1, (count + 3) >> 2, 4, pairs)
+    for i in range((count + 1) >> 1):
+        out[2 * i] = ((data0[start0 + i] & 15) << 2) | (pairs[i] & 3)
+        out[2 * i + 1] = ((data0[start0 + i] >> 2) & 60) | (pairs[i] >> 2)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _expand_4_2_2(
     data0: cython.const[cython.uchar][::1],
     start0: cython.Py_ssize_t,
     data1: cython.const[cython.uchar][::1],
@@ -257,13 +269,12 @@ def _expand_default_plan(
     pairs2: cython.uchar[::1],
     out: cython.uchar[::1],
 ) -> cython.void:
-    """Expand packed layers of 4, 2 and 2 bits and join them to codes of 8 bits at once."""
+    """Expand packed layers of 4, 2 and 2 bits, the default plan of 8 bits, as one."""
     i: cython.Py_ssize_t
-    quarters: cython.Py_ssize_t = (count + 3) >> 2
-    _halve(data1, start1, quarters, 4, pairs1)
-    _halve(data2, start2, quarters, 4, pairs2)
+    _halve(data1, start1, (count + 3) >> 2, 4, pairs1)
+    _halve(data2, start2, (count + 3) >> 2, 4, pairs2)
     for i in range((count + 1) >> 1):
-        out[2 * i] = ((data0[start0 + i] << 4) & 0xF0) | ((pairs1[i] & 3) << 2) | (pairs2[i] & 3)
+        out[2 * i] = ((data0[start0 + i] & 15) << 4) | ((pairs1[i] & 3) << 2) | (pairs2[i] & 3)
         out[2 * i + 1] = (data0[start0 + i] & 0xF0) | (pairs1[i] & 12) | (pairs2[i] >> 2)
 
 
@@ -273,38 +284,44 @@ def _expand_default_plan(
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _join(
+def _append(
     codes: Code[::1],
     part: cython.const[cython.uchar][::1],
     start: cython.Py_ssize_t,
     width: cython.int,
     count: cython.Py_ssize_t,
-    begun: cython.bint,
 ) -> cython.void:
-    """Append `width` bits of `part` below the bits of `codes`; the first part begins them."""
+    """Append `width` bits of `part` to `codes`."""
     i: cython.Py_ssize_t
     # A product, because compilers vectorize it on bytes and not a shift by a variable.
     factor: Code = 1 << width
-    if begun:
+    if width == 2:
         for i in range(count):
-            codes[i] = codes[i] * factor + part[start + i]
+            codes[i] = (codes[i] << 2) | part[start + i]
     else:
         for i in range(count):
-            codes[i] = part[start + i]
+            codes[i] = codes[i] * factor + part[start + i]
 
 
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _join_shorts(
-    codes: cython.ushort[::1],
-    part: cython.const[cython.ushort][::1],
+def _widen(
+    codes: cython.const[cython.uchar][::1],
+    part: cython.const[Code][::1],
+    start: cython.Py_ssize_t,
     width: cython.int,
     count: cython.Py_ssize_t,
+    out: cython.ushort[::1],
 ) -> cython.void:
+    """Append `width` bits of `part` to `codes` where one byte no longer holds both."""
     i: cython.Py_ssize_t
+    factor: cython.ushort = 1 << width
     for i in range(count):
-        codes[i] = (codes[i] << width) | part[i]
+        out[i] = (
+            cython.cast(cython.ushort, codes[i]) * factor
+            + cython.cast(cython.ushort, part[start + i])
+        ) & 0xFFFF
 
 
 @cython.cfunc
@@ -423,6 +440,9 @@ def _emit_levels(
     level: cython.float
     step: cython.float = 1 << missing
     middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
+    # Named, because literals would make doubles of them.
+    least: cython.float = 0
+    most: cython.float = 255
     # Added to a number of 0 to 255, 2^23 leaves no room for a fraction: it rounds half to even.
     whole: cython.float = 8388608.0
     while count > 0:
@@ -431,9 +451,9 @@ def _emit_levels(
             level = (
                 (cython.cast(cython.float, codes[start + i]) * step + middle) * gains[phase + i]
                 + shifts[phase + i]
-            ) * 255
-            level = level if level > 0 else 0
-            level = level if level < 255 else 255
+            ) * most
+            level = level if level > least else least
+            level = level if level < most else most
             out[first + i] = cython.cast(cython.int, (level + whole) - whole)
         start += take
         first += take
@@ -485,8 +505,12 @@ def _repeat_channels(
     i: cython.Py_ssize_t
     filled: cython.Py_ssize_t = values.shape[1]
     take: cython.Py_ssize_t
+    same: cython.bint = True
     for i in range(filled):
+        same = same and out[i] == values[sample, i]
         out[i] = values[sample, i]
+    if same:
+        return  # as in the sample before
     while filled < out.shape[0]:
         take = min(filled, out.shape[0] - filled)
         for i in range(take):
@@ -546,12 +570,16 @@ class _Layers:
     starts: cython.longlong[::1]
     raw: cython.uchar[::1]
     part: cython.uchar[::1]
+    part_words: cython.ulonglong[::1]
     narrow: cython.uchar[::1]
+    narrow_words: cython.ulonglong[::1]
     wide: cython.ushort[::1]
-    wide_part: cython.ushort[::1]
+    wide_words: cython.ulonglong[::1]
     sample: cython.Py_ssize_t
     total: cython.int
     used: cython.int
+    bits: cython.int
+    default_layers: cython.Py_ssize_t
     start: cython.Py_ssize_t
     fault: cython.Py_ssize_t
 
@@ -575,13 +603,21 @@ class _Layers:
         self.packed = packed
         self.widths = widths
         self.starts = np.zeros(len(layers), "i8")
-        octets: cython.uchar[::1] = np.zeros(2 * TILE + SPARE + 2 * (TILE + SPARE), "u1")
-        self.raw = octets[: 2 * TILE + SPARE]
-        self.part = octets[2 * TILE + SPARE : 3 * TILE + 2 * SPARE]
-        self.narrow = octets[3 * TILE + 2 * SPARE :]
-        shorts: cython.ushort[::1] = np.zeros(2 * (TILE + SPARE), "u2")
-        self.wide_part = shorts[: TILE + SPARE]
-        self.wide = shorts[TILE + SPARE :]
+        # Some loops write 8 values at once: the same memory as words and as bytes or shorts.
+        memory = np.empty((6 * TILE + 5 * SPARE) // 8, "u8")
+        words: cython.ulonglong[::1] = memory
+        octets: cython.uchar[::1] = memory.view("u1")
+        shorts: cython.ushort[::1] = memory.view("u2")
+        first: cython.Py_ssize_t = 2 * TILE + SPARE
+        self.raw = octets[:first]
+        self.part = octets[first : first + TILE + SPARE]
+        self.part_words = words[first // 8 : (first + TILE + SPARE) // 8]
+        first += TILE + SPARE
+        self.narrow = octets[first : first + TILE + SPARE]
+        self.narrow_words = words[first // 8 : (first + TILE + SPARE) // 8]
+        first += TILE + SPARE
+        self.wide = shorts[first // 2 :]
+        self.wide_words = words[first // 8 :]
         self.fault = NO_FAULT
 
     @cython.cfunc
@@ -596,6 +632,17 @@ class _Layers:
         for layer in range(self.widths.shape[1]):
             self.total += cython.cast(cython.int, self.widths[sample, layer])
             self.used += self.widths[sample, layer] > 0
+        self.default_layers = 0
+        if (
+            self.used > 1
+            and self.widths[sample, 0] == 4
+            and self.widths[sample, 1] == 2
+            and self.packed[0] != 0
+            and self.packed[1] != 0
+        ):
+            self.default_layers = 2
+            if self.used == 3 and self.widths[sample, 2] == 2 and self.packed[2] != 0:
+                self.default_layers = 3
 
     @cython.cfunc
     @cython.nogil
@@ -643,44 +690,12 @@ class _Layers:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def is_default_plan(self) -> cython.bint:
-        """Return whether the sample has packed layers of 4, 2 and 2 bits."""
-        return (
-            self.used == 3
-            and self.widths[self.sample, 0] == 4
-            and self.widths[self.sample, 1] == 2
-            and self.widths[self.sample, 2] == 2
-            and self.packed[0] != 0
-            and self.packed[1] != 0
-            and self.packed[2] != 0
-        )
-
-    @cython.cfunc
-    @cython.nogil
-    @cython.exceptval(check=False)
     def load(self, tile: cython.Py_ssize_t, size: cython.Py_ssize_t) -> cython.int:
         """Join the layers of `size` values from value `tile` on; return where the codes are."""
         layer: cython.Py_ssize_t
         width: cython.int
-        begun: cython.bint = False
-        if self.is_default_plan():
-            _expand_default_plan(
-                self.data0,
-                self.starts[0] + (tile >> 1),
-                self.data1,
-                self.starts[1] + (tile >> 2),
-                self.data2,
-                self.starts[2] + (tile >> 2),
-                size,
-                self.raw,
-                self.part,
-                self.narrow,
-            )
-            self.note(PADDING, 0, _spare_bits(self.data0, self.starts[0] + (tile >> 1), size, 4))
-            self.note(PADDING, 1, _spare_bits(self.data1, self.starts[1] + (tile >> 2), size, 2))
-            self.note(PADDING, 2, _spare_bits(self.data2, self.starts[2] + (tile >> 2), size, 2))
-            return NARROW
-        for layer in range(self.widths.shape[1]):
+        self.bits = 0
+        for layer in range(self.load_default(tile, size), self.widths.shape[1]):
             width = cython.cast(cython.int, self.widths[self.sample, layer])
             if width == 0:
                 continue
@@ -689,68 +704,105 @@ class _Layers:
             if self.packed[layer]:
                 self.note(PADDING, layer, _spare_bits(self.data, self.start, size, width))
             if width > 8:
-                self.load_wide(layer, width, size, begun)
-            elif self.load_narrow(layer, width, size, begun):
+                self.load_wide(layer, width, size)
+            elif self.used == 1 and (width == 8 or not self.packed[layer]):
+                self.note_values(layer, width, size)
                 return IN_PLACE
-            begun = True
-        if not begun:
+            else:
+                self.load_narrow(layer, width, size)
+            self.bits += width
+        if self.bits == 0:
             self.narrow[:size] = 0
-        return NARROW if self.total <= 8 else WIDE
+        return NARROW if self.bits <= 8 else WIDE
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def load_default(self, tile: cython.Py_ssize_t, size: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Join the layers 4|2 or 4|2|2 if the sample begins with them; return how many."""
+        if self.default_layers == 0:
+            return 0
+        start0: cython.Py_ssize_t = self.starts[0] + (tile >> 1)
+        start1: cython.Py_ssize_t = self.starts[1] + (tile >> 2)
+        start2: cython.Py_ssize_t
+        self.note(PADDING, 0, _spare_bits(self.data0, start0, size, 4))
+        self.note(PADDING, 1, _spare_bits(self.data1, start1, size, 2))
+        if self.default_layers == 2:
+            _expand_4_2(self.data0, start0, self.data1, start1, size, self.raw, self.narrow)
+            self.bits = 6
+        else:
+            start2 = self.starts[2] + (tile >> 2)
+            self.note(PADDING, 2, _spare_bits(self.data2, start2, size, 2))
+            _expand_4_2_2(
+                self.data0,
+                start0,
+                self.data1,
+                start1,
+                self.data2,
+                start2,
+                size,
+                self.raw,
+                self.part,
+                self.narrow,
+            )
+            self.bits = 8
+        return self.default_layers
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def note_values(
+        self, layer: cython.Py_ssize_t, width: cython.int, size: cython.Py_ssize_t
+    ) -> cython.void:
+        """Note values of one byte that have more than `width` bits."""
+        if not self.packed[layer] and width < 8:
+            self.note(VALUE, layer, _any_bits(self.data, self.start, size) >> width)
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
     def load_narrow(
-        self,
-        layer: cython.Py_ssize_t,
-        width: cython.int,
-        size: cython.Py_ssize_t,
-        begun: cython.bint,
-    ) -> cython.bint:
-        """Join a layer of at most 8 bits; return True if its bytes already are the codes."""
-        if not self.packed[layer] and width < 8:
-            self.note(VALUE, layer, _any_bits(self.data, self.start, size) >> width)
-        if self.used == 1 and (width == 8 or not self.packed[layer]):
-            return True
+        self, layer: cython.Py_ssize_t, width: cython.int, size: cython.Py_ssize_t
+    ) -> cython.void:
+        """Append a layer of at most 8 bits."""
         if not self.packed[layer]:
-            if self.total <= 8:
-                _join(self.narrow, self.data, self.start, width, size, begun)
+            self.note_values(layer, width, size)
+            if self.bits == 0:
+                _copy(self.data, self.start, size, self.narrow)
+            elif self.bits + width <= 8:
+                _append(self.narrow, self.data, self.start, width, size)
+            elif self.bits <= 8:
+                _widen(self.narrow, self.data, self.start, width, size, self.wide)
             else:
-                _join(self.wide, self.data, self.start, width, size, begun)
-            return False
-        if self.total <= 8 and not begun:
-            _expand_to_bytes(self.data, self.start, width, size, self.raw, self.narrow)
-            return False
-        _expand_to_bytes(self.data, self.start, width, size, self.raw, self.part)
-        if self.total <= 8:
-            _join(self.narrow, self.part, 0, width, size, begun)
+                _append(self.wide, self.data, self.start, width, size)
+        elif self.bits == 0:
+            _expand_to_bytes(
+                self.data, self.start, width, size, self.raw, self.narrow, self.narrow_words
+            )
         else:
-            _join(self.wide, self.part, 0, width, size, begun)
-        return False
+            _expand_to_bytes(
+                self.data, self.start, width, size, self.raw, self.part, self.part_words
+            )
+            if self.bits + width <= 8:
+                _append(self.narrow, self.part, 0, width, size)
+            elif self.bits <= 8:
+                _widen(self.narrow, self.part, 0, width, size, self.wide)
+            else:
+                _append(self.wide, self.part, 0, width, size)
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
     def load_wide(
-        self,
-        layer: cython.Py_ssize_t,
-        width: cython.int,
-        size: cython.Py_ssize_t,
-        begun: cython.bint,
+        self, layer: cython.Py_ssize_t, width: cython.int, size: cython.Py_ssize_t
     ) -> cython.void:
-        """Join a layer of 9 to 16 bits."""
+        """Append a layer of 9 to 16 bits; there are at most 7 bits before it."""
         stored: cython.int = width if self.packed[layer] else 16
-        if begun:
-            _expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide_part)
-        else:
-            _expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide)
+        _expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide, self.wide_words)
         if not self.packed[layer] and width < 16:
-            if begun:
-                self.note(VALUE, layer, _any_bits(self.wide_part, 0, size) >> width)
-            else:
-                self.note(VALUE, layer, _any_bits(self.wide, 0, size) >> width)
-        if begun:
-            _join_shorts(self.wide, self.wide_part, width, size)
+            self.note(VALUE, layer, _any_bits(self.wide, 0, size) >> width)
+        if self.bits > 0:
+            _widen(self.narrow, self.wide, 0, width, size, self.wide)
 
 
 @cython.cfunc
@@ -770,8 +822,11 @@ def _decode(
     """Decode all samples; return the first fault or -1."""
     channels: cython.Py_ssize_t = gain.shape[1]
     row: cython.Py_ssize_t = channels * ((ROW + channels - 1) // channels)
-    gains: cython.float[::1] = np.empty(1 if channels == 1 and output == FLOAT32 else row, "f4")
-    shifts: cython.float[::1] = np.empty(gains.shape[0], "f4")
+    if channels == 1 and output == FLOAT32:
+        row = 1
+    pattern: cython.float[::1] = np.full(2 * row, np.nan, "f4")
+    gains: cython.float[::1] = pattern[:row]
+    shifts: cython.float[::1] = pattern[row:]
     sample: cython.Py_ssize_t
     count: cython.Py_ssize_t
     tile: cython.Py_ssize_t

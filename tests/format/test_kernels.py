@@ -16,8 +16,8 @@ from dsqformat import kernels
 from dsqformat.kernels import plain
 from kernel_model import CODE, PADDING, VALUE, VARIANTS, ModelChunk, model_chunks, pack
 
-FAST = ["compiled", "checked"]
-TILE = 4096
+FAST = ["compiled", "baseline", "checked"]
+TILE = 1536
 
 
 @pytest.fixture(scope="module", params=VARIANTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -45,6 +46,15 @@ def compiled_kernels(_: Path) -> SimpleNamespace:
     if not kernels.COMPILED:
         pytest.skip("the kernels are not compiled here")
     return together(kernels, kernels)
+
+
+def baseline_kernels(_: Path) -> SimpleNamespace:
+    """Kernels for the least processor, where the import may have taken better ones."""
+    if not kernels.COMPILED:
+        pytest.skip("the kernels are not compiled here")
+    return together(
+        *(importlib.import_module(f"dsqformat.kernels.{name}") for name in ("bits", "dequant"))
+    )
 
 
 def uncompiled_kernels(_: Path) -> SimpleNamespace:
@@ -99,6 +109,7 @@ def find_built(folder: Path) -> list[Path] | None:
 VARIANTS = {
     "plain": lambda _: together(plain, plain),
     "compiled": compiled_kernels,
+    "baseline": baseline_kernels,
     "checked": checked_kernels,
     "uncompiled": uncompiled_kernels,
 }
