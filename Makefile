@@ -1,6 +1,6 @@
 # `make help` lists the targets. Each one that needs the environment makes it first.
 # Needed beforehand: Python 3.11 or newer with pip, make, and gcc with Python's headers
-# (without those two the kernels run uncompiled, slower).
+# (without those two NumPy does the work of the kernels, slower).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The whole torch requirement and any pip arguments; a machine with a GPU may want another build.
