@@ -317,7 +317,8 @@ def _decode_quotient(payload: memoryview, count: int, kind: str, what: str) -> N
     if ((numerators < -MAX_NUMERATOR) | (numerators > MAX_NUMERATOR)).any():
         raise CorruptShardError(f"{what}: a numerator is beyond 2^53")
     with np.errstate(over="ignore"):
-        return (numerators / divisor).astype("<f4")
+        values: NDArray[Any] = (numerators / divisor).astype("<f4")
+    return values
 
 
 def _decode_dict(payload: memoryview, count: int, kind: str, what: str) -> Values:
