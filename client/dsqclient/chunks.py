@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -58,12 +59,13 @@ class ChunkLoader:
         self.entries = tuple(snapshot.read_shards(source))
         self._first_chunk = np.cumsum([0, *(e.chunk_count for e in self.entries)]).tolist()
         self._sample_count: NDArray[np.int64] | None = None
-        self._reset()
+        self._shards: OrderedDict[int, ShardReader] = OrderedDict()
+        self._renew_locks()
 
-    def _reset(self) -> None:
+    def _renew_locks(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._opening: dict[int, threading.Lock] = {}
-        self._shards: OrderedDict[int, ShardReader] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         hidden = ("_lock", "_opening", "_shards")
@@ -71,11 +73,13 @@ class ChunkLoader:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._reset()
+        self._shards = OrderedDict()
+        self._renew_locks()
 
     def begin_process(self) -> None:
-        """Forget locks and readers inherited through fork: their owners are not here."""
-        self._reset()
+        """Renew locks inherited through fork: whoever held them then does not exist here."""
+        if self._pid != os.getpid():
+            self._renew_locks()
 
     @property
     def chunk_count(self) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -19,16 +18,14 @@ from dsqclient.pieces import whole_chunks
 from dsqclient.position import Position, parse_state
 from dsqclient.retry import HttpOptions
 from dsqclient.schedule import Even, Layout, Schedule
+from dsqclient.tensors import Sample, split_samples, to_tensors
 from dsqclient.transport import HttpSource
 from dsqclient.window import WindowOrder
 from dsqformat.chunk.decode import Output
 from dsqformat.dataset import Snapshot, load_snapshot
-from dsqformat.schema import Field, Schema
+from dsqformat.schema import Schema
 
-_PICTURE_CHANNELS: Final = (1, 3, 4)
 _LOADER_TOKEN: Final = "StreamingLoader"
-
-Sample = dict[str, Any]
 
 
 class StreamingDataset(IterableDataset[Sample]):
@@ -328,42 +325,6 @@ class Carried(NamedTuple):
     worker: int
     received: int
     item: Any
-
-
-def to_tensors(schema: Schema, batch: Sample, *, channels_first: bool) -> Sample:
-    """Return a batch with arrays turned into tensors, without copying where that is possible.
-
-    Args:
-        schema: of the dataset.
-        batch: by name arrays (n, ...), or lists of n.
-        channels_first: permute pictures to (channels, height, width), as a view.
-    """
-    pictures = {f.name for f in schema.fields if channels_first and _is_picture(f)}
-    return {name: _tensor(values, name in pictures) for name, values in batch.items()}
-
-
-def _tensor(values: Any, picture: bool) -> Any:
-    if isinstance(values, list):
-        return [_tensor(v, picture) if isinstance(v, np.ndarray) else v for v in values]
-    if not values.flags.writeable or not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    tensor = torch.from_numpy(values)
-    return tensor.movedim(-1, -3) if picture else tensor
-
-
-def split_samples(batch: Sample) -> Iterator[Sample]:
-    """Yield the samples of a batch of tensors; numbers of columns as Python numbers."""
-    count = len(next(iter(batch.values()), ()))
-    values = {
-        name: v.tolist() if isinstance(v, torch.Tensor) and v.ndim == 1 else v
-        for name, v in batch.items()
-    }
-    for row in range(count):
-        yield {name: v[row] for name, v in values.items()}
-
-
-def _is_picture(field: Field) -> bool:
-    return len(field.shape) == 3 and field.shape[-1] in _PICTURE_CHANNELS
 
 
 def _chosen(

@@ -18,9 +18,17 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def open_shard(source: ByteSource, entry: ShardEntry) -> ShardReader:
-    """Fetch the head of a shard in one request, verify it, and return a reader of the shard.
+    """Fetch and verify the head of a shard, and return a reader of the shard.
 
-    A head that differs from its digest is fetched once more.
+    Raises:
+        CorruptShardError: the head differs from its digest, or from what the snapshot says.
+        DatasetError: the source has no such shard.
+    """
+    return ShardReader(source, entry.path, head=_parsed(fetch_head(source, entry), entry))
+
+
+def fetch_head(source: ByteSource, entry: ShardEntry) -> bytes:
+    """Fetch the head of a shard in one request; one that differs from its digest, once more.
 
     Raises:
         CorruptShardError: it differs again.
@@ -30,10 +38,10 @@ def open_shard(source: ByteSource, entry: ShardEntry) -> ShardReader:
     for attempt in range(2):
         if attempt:
             _LOGGER.warning("shard %s: head differs from its digest; fetching again", entry.path)
-            _forget(source, entry.path)
+            forget(source, entry.path)
         data = b"".join(stream_bytes(source, entry.path, 0, entry.head_nbytes))
         if hashlib.sha256(data).hexdigest() == entry.head_digest:
-            return ShardReader(source, entry.path, head=_parsed(data, entry))
+            return data
     raise CorruptShardError(
         f"shard {entry.path}: head: SHA-256 {wire.sha256_hex(data)[:16]}..., expected "
         f"{entry.head_digest[:16]}..., twice; the copy at {source.location} is damaged",
@@ -118,7 +126,7 @@ def _mend(
 ) -> bytes:
     """Fetch one bad block again, alone."""
     _LOGGER.warning("shard %s: %s: checksum is wrong; fetching it again", shard.path, where)
-    _forget(shard.source, shard.path)
+    forget(shard.source, shard.path)
     data = shard.source.read(shard.path, *span)
     found = wire.crc32c(data)
     if found != crc:
@@ -153,6 +161,7 @@ def stream_bytes(
         ) from error
 
 
-def _forget(source: ByteSource, path: str) -> None:
+def forget(source: ByteSource, path: str) -> None:
+    """Let the next read of a file ask the source again, whatever was kept of it."""
     if isinstance(source, HttpSource):
         source.forget(path)

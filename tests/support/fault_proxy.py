@@ -57,6 +57,7 @@ class FaultProxy:
         self.requests: list[str] = []
         self.heads: list[str] = []
         self._next_s = 0.0
+        self._writers: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
@@ -92,9 +93,10 @@ class FaultProxy:
 
     async def _serve(self) -> None:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._writers.append(writer)
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._connection(reader, writer)
-            await _shut(writer)
+            writer.close()
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
@@ -105,6 +107,8 @@ class FaultProxy:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
         await asyncio.sleep(0.01)  # transports close in a later turn of the loop
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,13 +117,13 @@ class FaultProxy:
             return
         left = self.faults.cuts.pop(0) if self.faults.cuts else self.faults.cut_every
         upstream_reader, upstream_writer = await asyncio.open_connection(self._host, self._port)
+        self._writers.append(upstream_writer)
         up = asyncio.ensure_future(self._pass_up(reader, upstream_writer))
         try:
             await self._pass_down(upstream_reader, writer, left)
         finally:
             up.cancel()
-            await asyncio.gather(up, return_exceptions=True)
-            await _shut(upstream_writer)
+            upstream_writer.transport.abort()
 
     async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(PIECE_NBYTES):
@@ -158,11 +162,3 @@ class FaultProxy:
         for at in hits:
             changed[at - self.down_nbytes] ^= 1
         return bytes(changed)
-
-
-async def _shut(writer: asyncio.StreamWriter) -> None:
-    """Close a connection; what its peer has not taken by then is dropped."""
-    writer.close()
-    with contextlib.suppress(OSError, asyncio.CancelledError, TimeoutError):
-        await asyncio.wait_for(writer.wait_closed(), 1)
-    writer.transport.abort()
