@@ -35,7 +35,7 @@ def write_contact_sheet(shards: list[ShardReader], field: str, count: int, path:
     require_pillow()
     from PIL import Image
 
-    depth = shards[0].schema.field(field).layer_count
+    depth = shards[0].schema.stored_layers(field)
     rows = [_pictures(shards, field, count, layers) for layers in [depth, *range(1, depth)]]
     step = _CELL_PIXELS + _GAP_PIXELS
     size = (len(rows[0]) * step + _GAP_PIXELS, len(rows) * step + _GAP_PIXELS)

@@ -174,7 +174,8 @@ def _print(report: Mapping[str, Any]) -> None:
     print_pairs(_facts(report))
     typer.echo()
     print_table(
-        ("field", "type", "quantizer", "layers"), [_field_row(field) for field in schema.fields]
+        ("field", "type", "quantizer", "layers"),
+        [_field_row(field, schema.stored_layers(field.name)) for field in schema.fields],
     )
     if schema.columns:
         typer.echo()
@@ -221,10 +222,12 @@ def _contents(report: Mapping[str, Any]) -> tuple[str, str]:
     return "contents", ", ".join(parts)
 
 
-def _field_row(field: Field) -> tuple[str, str, str, str]:
+def _field_row(field: Field, stored: int) -> tuple[str, str, str, str]:
     shape = ", ".join("?" if length is None else str(length) for length in field.shape)
     domain = f" ({field.domain.kind})" if field.domain is not None else ""
-    layers = "|".join([*(str(width) for width in field.layers), "rest"])
+    layers = "|".join([*(str(width) for width in field.layers), "rest"][:stored])
+    if stored < field.layer_count:
+        layers += f" ({stored} of {field.layer_count})"
     return field.name, f"{field.dtype}[{shape}]", field.quantizer + domain, layers
 
 

@@ -28,6 +28,7 @@ from dsqformat.commands.pack_report import PackOutcome, print_outcome
 from dsqformat.commands.progress import OnProgress, shown_progress
 from dsqformat.commands.sizes import measure_snapshot
 from dsqformat.dataset import LocalStore, open_dataset
+from dsqformat.dataset.snapshot import encode_refs
 from dsqformat.errors import DatasetError, SourceError
 from dsqformat.schema import Domain
 from dsqformat.sources import (
@@ -124,6 +125,7 @@ def pack(
             layers=parse_integers(layers),
             domain=_domain(quantizer, domain, mean, std),
         )
+        _check_options(spec, ref)
         chunk_nbytes, shard_nbytes = parse_nbytes(chunk_size), parse_nbytes(shard_size)
     _check_target(dest, ref, write_mode)
     bad = BadSamples(skip=on_error is OnError.skip)
@@ -232,6 +234,13 @@ def _domain(
     if kind is None and not mean and not std:
         return None
     return Domain((kind or DomainKind.normalized).value, parse_decimals(mean), parse_decimals(std))
+
+
+def _check_options(spec: FieldSpec, ref: str) -> None:
+    """Refuse now what the writer would refuse only when samples have been read."""
+    encode_refs({ref: "0" * 64})
+    channels = len(spec.domain.mean) if spec.domain is not None else 1
+    spec.field("any", "uint8", (max(1, channels),))
 
 
 def _field_specs(spec: FieldSpec, facts: SourceFacts, raw: frozenset[str]) -> dict[str, FieldSpec]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -238,7 +239,7 @@ class LocalStore:
                     removed.append(name)
                     nbytes += path.stat().st_size
                     if not dry_run:
-                        path.unlink()
+                        _remove(path)
         return GcReport(tuple(removed), nbytes, kept)
 
 
@@ -276,6 +277,14 @@ class NewBlob:
                 self.file.close()
             self._path.unlink(missing_ok=True)
             self._path = None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or the scratch folder that a killed writer left."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _is_garbage(path: Path) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import accumulate
 from typing import Any, Final
 
 from dsqformat import wire
@@ -137,7 +139,7 @@ class _SnapshotCheck:
                 table.finish(report)
         keys = snapshot.blob(ROLE_KEYS)
         self._keys.finish(self._source, keys.path if keys else None, snapshot.path, report)
-        self._duplicate_keys()
+        self._duplicate_keys(shards)
 
     def _shards(self) -> list[ShardEntry]:
         """Return the entries of all shards; those of damaged pages are missing."""
@@ -213,9 +215,13 @@ class _SnapshotCheck:
             return None
         return table if table.check_columns(self._report) else None
 
-    def _duplicate_keys(self) -> None:
+    def _duplicate_keys(self, shards: Sequence[ShardEntry]) -> None:
+        """Look for keys that two shards share; within one they were found already."""
         dataset: Any = None
+        ends = list(accumulate(shard.sample_count for shard in shards))
         for first, second in self._keys.duplicates()[:_MOST_DUPLICATES]:
+            if bisect_right(ends, first) == bisect_right(ends, second):
+                continue
             dataset = dataset or Dataset(self._source, self._snapshot)
             keys = [_key_at(dataset, position) for position in (first, second)]
             if keys[0] == keys[1]:

@@ -17,7 +17,7 @@ from dsqformat.errors import DsqError
 from dsqformat.schema import Schema
 from dsqformat.shard import ShardHead, parse_head, parse_header
 from dsqformat.shard.keys import key_parts_nbytes, parse_key_parts, parse_keys
-from dsqformat.shard.writer import WrittenShard
+from dsqformat.shard.writer import WrittenShard, chunk_sample_runs
 
 _FIRST_READ_NBYTES: Final = 64 << 10
 
@@ -190,6 +190,7 @@ class _ShardCheck:
             "head_digest": wire.sha256_hex(data),
             "sample_count": head.header.sample_count,
             "chunk_count": len(head.chunks),
+            "chunk_samples": chunk_sample_runs(head.chunks.sample_count.tolist()),
             "segment_nbytes": tuple(head.chunks.segment_nbytes.sum(axis=0).tolist()),
         }
         for name, value in found.items():
@@ -306,7 +307,16 @@ class _ShardCheck:
             except DsqError as error:
                 self._report.add(self._path, "12", error, section.offset + parts.offset[number])
                 keys.append(None)
+        self._unique(keys)
         return keys
+
+    def _unique(self, keys: Sequence[list[str] | None]) -> None:
+        seen: set[str] = set()
+        for key in (key for part in keys for key in part or ()):
+            if key in seen:
+                self._problem("12", f"two samples have the same key {key!r:.80}")
+                return
+            seen.add(key)
 
     def unknown_tails(self, head: ShardHead) -> None:
         """Compare the checksums of tail sections that this version does not know."""

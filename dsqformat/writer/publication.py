@@ -109,9 +109,16 @@ class SnapshotBuilder:
         self._table_path: Path | None = None
         self.table: SampleTableWriter | None = None
         if table:
-            folder = tempfile.TemporaryDirectory(dir=store.blobs, prefix=".table-")
+            self._open_table()
+
+    def _open_table(self) -> None:
+        with contextlib.ExitStack() as undo:
+            # Importing pyarrow takes long enough to be interrupted.
+            undo.callback(self._scratch.close)
+            folder = tempfile.TemporaryDirectory(dir=self.store.blobs, prefix=".table-")
             self._table_path = Path(self._scratch.enter_context(folder)) / "samples.parquet"
-            self.table = SampleTableWriter(self._table_path, schema, keyed=keyed)
+            self.table = SampleTableWriter(self._table_path, self.schema, keyed=self._keyed)
+            undo.pop_all()
 
     # Chunks ------------------------------------------------------------------------------------
 
