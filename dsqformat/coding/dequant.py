@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def _prepare(
             f"counts {counts.shape} and widths {widths.shape}: expected (n,) and (n, {number})"
         )
     missing = _per_sample("missing", missing, "u1", len(counts))
-    packed = np.array([layer.packed for layer in layers], "u1")
+    packed = _flags(tuple(layer.packed for layer in layers))
     needed = np.empty(number, "i8")
     total = kernels.measure(packed, counts, widths, missing, needed)
     if total < 0:
@@ -142,6 +143,12 @@ def _prepare(
             nbytes = (counts * (width if packed[layer] else item) + 7) >> 3
             raise length_error(f"layer {layer}", len(octets), nbytes)
     return (data, packed, counts, widths, missing), total
+
+
+@cache
+def _flags(packed: tuple[bool, ...]) -> NDArray[np.uint8]:
+    # A dozen of the 510 possible ones occur; making an array takes as long as reading 2 KiB.
+    return np.array(packed, "u1")
 
 
 def _rule(count: int, zero_point: Any, max_code: Any, gain: Any, shift: Any) -> _Rule:

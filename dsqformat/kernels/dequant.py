@@ -46,10 +46,10 @@ NARROW = cython.declare(cython.int, 0)
 WIDE = cython.declare(cython.int, 1)
 IN_PLACE = cython.declare(cython.int, 2)
 
-# Stand for the arguments that an output does not use.
+# Equal to no gain and no shift: the pattern of channels is not filled yet.
+NO_CHANNEL = cython.declare(cython.float, float("nan"))
+# Stand for what an output does not use.
 NO_FLOATS = np.empty(0, "f4")
-NO_OCTETS = np.empty(0, "u1")
-NO_SHORTS = np.empty(0, "u2")
 ONES = np.ones((1, 1), "f4")
 
 
@@ -431,10 +431,11 @@ def _emit_levels(
     gains: cython.const[cython.float][::1],
     shifts: cython.const[cython.float][::1],
     phase: cython.Py_ssize_t,
+    levels: cython.float[::1],
     out: cython.uchar[::1],
     first: cython.Py_ssize_t,
 ) -> cython.void:
-    """Write min(255, max(0, rint(fl(x * 255)))) of the values x of `_emit_rows`."""
+    """Write min(255, max(0, rint(fl(x * 255)))) of the values x; `levels` is scratch."""
     i: cython.Py_ssize_t
     take: cython.Py_ssize_t
     level: cython.float
@@ -447,14 +448,18 @@ def _emit_levels(
     whole: cython.float = 8388608.0
     while count > 0:
         take = min(gains.shape[0] - phase, count)
+        # One step per loop: a comparison and what follows it would be compiled to branches.
         for i in range(take):
             level = (
                 (cython.cast(cython.float, codes[start + i]) * step + middle) * gains[phase + i]
                 + shifts[phase + i]
             ) * most
-            level = level if level > least else least
-            level = level if level < most else most
-            out[first + i] = cython.cast(cython.int, (level + whole) - whole)
+            levels[i] = level if level > least else least
+        for i in range(take):
+            level = levels[i]
+            levels[i] = level if level < most else most
+        for i in range(take):
+            out[first + i] = cython.cast(cython.int, (levels[i] + whole) - whole)
         start += take
         first += take
         count -= take
@@ -474,6 +479,7 @@ def _emit(
     gains: cython.const[cython.float][::1],
     shifts: cython.const[cython.float][::1],
     phase: cython.Py_ssize_t,
+    levels: cython.float[::1],
     floats: cython.float[::1],
     octets: cython.uchar[::1],
     shorts: cython.ushort[::1],
@@ -486,7 +492,19 @@ def _emit(
     elif output == FLOAT32:
         _emit_rows(codes, start, count, missing, zero_point, gains, shifts, phase, floats, first)
     elif output == LEVELS:
-        _emit_levels(codes, start, count, missing, zero_point, gains, shifts, phase, octets, first)
+        _emit_levels(
+            codes,
+            start,
+            count,
+            missing,
+            zero_point,
+            gains,
+            shifts,
+            phase,
+            levels,
+            octets,
+            first,
+        )
     elif output == OCTETS:
         for i in range(count):
             octets[first + i] = cython.cast(cython.uchar, codes[start + i])
@@ -567,7 +585,7 @@ class _Layers:
     data7: cython.const[cython.uchar][::1]
     packed: cython.const[cython.uchar][::1]
     widths: cython.const[cython.uchar][:, ::1]
-    starts: cython.longlong[::1]
+    starts: cython.longlong[8]
     raw: cython.uchar[::1]
     part: cython.uchar[::1]
     part_words: cython.ulonglong[::1]
@@ -585,6 +603,7 @@ class _Layers:
 
     def __init__(self, layers: list, packed: object, widths: object) -> None:
         """Take 1 to 8 layers as arrays of bytes."""
+        layer: cython.Py_ssize_t
         self.data = self.data0 = layers[0]
         if len(layers) > 1:
             self.data1 = layers[1]
@@ -602,7 +621,10 @@ class _Layers:
             self.data7 = layers[7]
         self.packed = packed
         self.widths = widths
-        self.starts = np.zeros(len(layers), "i8")
+        if not cython.compiled:
+            self.starts = [0] * 8
+        for layer in range(8):
+            self.starts[layer] = 0
         # Some loops write 8 values at once: the same memory as words and as bytes or shorts.
         memory = np.empty((6 * TILE + 5 * SPARE) // 8, "u8")
         words: cython.ulonglong[::1] = memory
@@ -822,11 +844,13 @@ def _decode(
     """Decode all samples; return the first fault or -1."""
     channels: cython.Py_ssize_t = gain.shape[1]
     row: cython.Py_ssize_t = channels * ((ROW + channels - 1) // channels)
-    if channels == 1 and output == FLOAT32:
+    if channels == 1 and output != LEVELS:
         row = 1
-    pattern: cython.float[::1] = np.full(2 * row, np.nan, "f4")
+    pattern: cython.float[::1] = np.empty(3 * row, "f4")
     gains: cython.float[::1] = pattern[:row]
-    shifts: cython.float[::1] = pattern[row:]
+    shifts: cython.float[::1] = pattern[row : 2 * row]
+    levels: cython.float[::1] = pattern[2 * row :]
+    gains[0] = shifts[0] = NO_CHANNEL
     sample: cython.Py_ssize_t
     count: cython.Py_ssize_t
     tile: cython.Py_ssize_t
@@ -861,14 +885,14 @@ def _decode(
                     if limit < 65535:
                         top = _highest(layers.wide, 0, size)
                     _emit(
-                        output, layers.wide, 0, size, lost, zero, gains, shifts, phase,
+                        output, layers.wide, 0, size, lost, zero, gains, shifts, phase, levels,
                         floats, octets, shorts, first + tile,
                     )  # fmt: skip
                 elif form == NARROW:
                     if limit < 65535:
                         top = _highest(layers.narrow, 0, size)
                     _emit(
-                        output, layers.narrow, 0, size, lost, zero, gains, shifts, phase,
+                        output, layers.narrow, 0, size, lost, zero, gains, shifts, phase, levels,
                         floats, octets, shorts, first + tile,
                     )  # fmt: skip
                 else:
@@ -876,7 +900,7 @@ def _decode(
                         top = _highest(layers.data, layers.start, size)
                     _emit(
                         output, layers.data, layers.start, size, lost, zero, gains, shifts, phase,
-                        floats, octets, shorts, first + tile,
+                        levels, floats, octets, shorts, first + tile,
                     )  # fmt: skip
                 layers.note(CODE, 0, top > limit)
                 tile += size
@@ -956,9 +980,10 @@ def dequantize_float32(
         shift: shape (n, channels).
         out: shape (sum of counts,).
     """
+    chunk: _Layers = _Layers(layers, packed, widths)
     return _decode(
-        FLOAT32, _Layers(layers, packed, widths), counts, missing, zero_point, max_code,
-        gain, shift, out, NO_OCTETS, NO_SHORTS,
+        FLOAT32, chunk, counts, missing, zero_point, max_code, gain, shift,
+        out, chunk.narrow, chunk.wide,
     )  # fmt: skip
 
 
@@ -975,9 +1000,10 @@ def dequantize_uint8(
     out: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
     """As `dequantize_float32`, but write the integer picture v of spec 10.3."""
+    chunk: _Layers = _Layers(layers, packed, widths)
     return _decode(
-        LEVELS, _Layers(layers, packed, widths), counts, missing, zero_point, max_code,
-        gain, shift, NO_FLOATS, out, NO_SHORTS,
+        LEVELS, chunk, counts, missing, zero_point, max_code, gain, shift,
+        NO_FLOATS, out, chunk.wide,
     )  # fmt: skip
 
 
@@ -991,9 +1017,10 @@ def join_uint8(
     out: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
     """Write the codes of all samples, where none has more than 8 bits in these layers."""
+    chunk: _Layers = _Layers(layers, packed, widths)
     return _decode(
-        OCTETS, _Layers(layers, packed, widths), counts, missing, max_code, max_code,
-        ONES, ONES, NO_FLOATS, out, NO_SHORTS,
+        OCTETS, chunk, counts, missing, max_code, max_code, ONES, ONES,
+        NO_FLOATS, out, chunk.wide,
     )  # fmt: skip
 
 
@@ -1007,7 +1034,8 @@ def join_uint16(
     out: cython.ushort[::1],
 ) -> cython.Py_ssize_t:
     """Write the codes of all samples as two bytes each."""
+    chunk: _Layers = _Layers(layers, packed, widths)
     return _decode(
-        SHORTS, _Layers(layers, packed, widths), counts, missing, max_code, max_code,
-        ONES, ONES, NO_FLOATS, NO_OCTETS, out,
+        SHORTS, chunk, counts, missing, max_code, max_code, ONES, ONES,
+        NO_FLOATS, chunk.narrow, out,
     )  # fmt: skip

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SampleError
-from dsqformat.quantize.parameters import QuantizedBatch, all_ones, checked_bit_widths
+from dsqformat.quantize.parameters import (
+    QuantizedBatch,
+    all_ones,
+    checked_bit_widths,
+    one_row_each,
+)
 from dsqformat.quantize.rounding import divide_half_even
 
 EXACT_UINT8_BITS: Final = 8
@@ -29,7 +34,7 @@ def quantize(values: NDArray[Any], bit_width: Any) -> QuantizedBatch:
         ValueError: a bit width or dtype is not allowed.
     """
     widths = checked_bit_widths(bit_width, len(values), 1, "affine")
-    flat = values.reshape(len(values), -1)
+    flat = one_row_each(values)
     if values.dtype == np.uint8:
         return _quantize_bytes(flat, np.minimum(widths, EXACT_UINT8_BITS))
     if values.dtype == np.float32:

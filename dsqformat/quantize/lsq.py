@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SampleError
-from dsqformat.quantize.parameters import QuantizedBatch, all_ones, checked_bit_widths
+from dsqformat.quantize.parameters import (
+    QuantizedBatch,
+    all_ones,
+    checked_bit_widths,
+    one_row_each,
+)
 from dsqformat.quantize.rounding import divide_half_even
 from dsqformat.schema import Domain
 
@@ -34,9 +39,11 @@ def quantize(values: NDArray[Any], bit_width: Any, domain: Domain) -> QuantizedB
     widths = checked_bit_widths(bit_width, len(values), 2, "lsq")
     if values.dtype == np.uint8 and domain.kind == "unit":
         widths = np.minimum(widths, EXACT_UINT8_BITS)
-        codes, scale = _quantize_bytes(values.reshape(len(values), -1), all_ones(widths - 1))
+        codes, scale = _quantize_bytes(one_row_each(values), all_ones(widths - 1))
     elif values.dtype in (np.uint8, np.float32):
-        codes, scale = _quantize_real(_to_domain(values, domain), all_ones(widths - 1))
+        codes, scale = _quantize_real(
+            one_row_each(_to_domain(values, domain)), all_ones(widths - 1)
+        )
     else:
         raise ValueError(f"lsq: dtype {values.dtype}, expected uint8 or float32")
     signed = (codes.min(axis=1, initial=0) < 0).astype("u1")
@@ -64,10 +71,13 @@ def _to_domain(values: NDArray[Any], domain: Domain) -> NDArray[np.float32]:
     if values.dtype == np.uint8:
         unit = unit / np.float32(255)
     if domain.kind == "centered":
-        return (unit - np.float32(0.5)).reshape(len(values), -1)
+        return unit - np.float32(0.5)
     if domain.kind == "normalized":
-        return ((unit - domain.mean_f32) / domain.std_f32).reshape(len(values), -1)
-    return unit.reshape(len(values), -1)
+        # What leaves float32 here is refused later, by the sample.
+        with np.errstate(over="ignore"):
+            normalized: NDArray[np.float32] = (unit - domain.mean_f32) / domain.std_f32
+        return normalized
+    return unit
 
 
 def _quantize_real(
@@ -76,7 +86,9 @@ def _quantize_real(
     """The float32 rule: every operation is one correctly rounded IEEE operation."""
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
-        raise SampleError(f"sample {int(np.argmin(finite))}: a value is NaN or infinite")
+        raise SampleError(
+            f"sample {int(np.argmin(finite))}: a value is NaN or infinite in its domain"
+        )
     peak = np.abs(values).max(axis=1, initial=0)
     scale = (peak / largest.astype("f4")).astype("f4")
     divisor = np.where(scale > 0, scale, np.float32(1))[:, np.newaxis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,11 @@ def all_ones(bits: NDArray[Any]) -> NDArray[np.int32]:
     """Return 2^bits - 1, int32."""
     ones: NDArray[np.int32] = np.left_shift(np.int32(1), bits.astype("i4")) - np.int32(1)
     return ones
+
+
+def one_row_each(values: NDArray[Any]) -> NDArray[Any]:
+    """Return samples of any shape as rows, shape (n, values), n and values possibly 0."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def stored_widths(
