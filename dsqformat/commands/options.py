@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -18,6 +20,15 @@ _UNITS: Final = {
     "mib": 1 << 20,
     "gib": 1 << 30,
 }
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Tell values that are not possible in the way of the command line, with exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_nbytes(text: str) -> int:

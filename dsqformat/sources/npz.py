@@ -1,8 +1,8 @@
-"""NumPy archives with x and y: arrays stored uncompressed are mapped, not loaded."""
+"""NumPy archives with x and y: fields that are stored uncompressed are read row by row."""
 
 from __future__ import annotations
 
-import mmap
+import math
 import struct
 import zipfile
 import zlib
@@ -74,13 +74,13 @@ class NpzSource:
         count = len(arrays["x"]) if arrays["x"].ndim else 0
         require_samples(count, str(path), "x of shape (n, ...)")
         classes = arrays.pop(_CLASSES, None)
+        self._check_lengths(arrays, count)
         keys = arrays.pop(_KEYS, None)
-        self._keys = None if keys is None or not options.keyed else keys
-        self._check_lengths(arrays | ({} if self._keys is None else {_KEYS: self._keys}), count)
-        self._fields: dict[str, NDArray[Any]] = {}
+        self._keys = None if keys is None or not options.keyed else _loaded(keys)
+        self._fields: dict[str, NDArray[Any] | StoredRows] = {}
         self._columns: dict[str, NDArray[Any]] = {}
         columns = [self._add(name, array) for name, array in arrays.items()]
-        names = None if classes is None else tuple(str(name) for name in classes.ravel())
+        names = None if classes is None else tuple(map(str, _loaded(classes).ravel()))
         self._order = reading_order(count, options)
         self.facts = SourceFacts(
             kind="npz",
@@ -107,11 +107,11 @@ class NpzSource:
             yield SourceSample(None if self._keys is None else str(self._keys[number]), values)
 
     def close(self) -> None:
-        """Forget the arrays; a mapped file is closed with the last of them."""
+        """Forget the arrays."""
         self._fields.clear()
         self._columns.clear()
 
-    def _check_lengths(self, arrays: dict[str, NDArray[Any]], count: int) -> None:
+    def _check_lengths(self, arrays: dict[str, NDArray[Any] | StoredRows], count: int) -> None:
         for name, array in arrays.items():
             if not array.ndim or len(array) != count:
                 raise SourceError(
@@ -119,10 +119,10 @@ class NpzSource:
                     f"in front as in x; leave it out (--drop {name})"
                 )
 
-    def _add(self, name: str, array: NDArray[Any]) -> Column | None:
+    def _add(self, name: str, array: NDArray[Any] | StoredRows) -> Column | None:
         """Take in an array as field or column; return the column."""
         if name == "y" and array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
+            array = _loaded(array)[:, 0]
         if array.ndim > 1 or name == "x":
             if array.dtype.name not in DTYPES:
                 raise SourceError(
@@ -131,6 +131,7 @@ class NpzSource:
                 )
             self._fields[PICTURE_FIELD if name == "x" else column_name(name)] = array
             return None
+        array = _loaded(array)
         own = LABEL_COLUMN if name == "y" else column_name(name)
         if array.dtype.kind in "SU" and own == LABEL_COLUMN:
             texts, array = np.unique(array, return_inverse=True)
@@ -168,7 +169,47 @@ class _Entry:
     start: int
 
 
-def _read_archive(path: Path, options: SourceOptions, on_scan: OnScan) -> dict[str, NDArray[Any]]:
+class StoredRows:
+    """An array that stays in its file; what one sample needs is read when it is asked for.
+
+    Mapping the file would count as memory of this process, however large the file is.
+
+    Args:
+        path: of the file.
+        start: offset of the first value.
+        dtype: of the values, which stand in C order.
+        shape: of the array.
+    """
+
+    def __init__(
+        self, path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> None:
+        self._path, self._start = path, start
+        self.dtype, self.shape, self.ndim = dtype, shape, len(shape)
+        self._row_nbytes = math.prod(shape[1:]) * dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._start + number * self._row_nbytes)
+            data = file.read(self._row_nbytes)
+        if len(data) != self._row_nbytes:
+            raise SourceError(f"{self._path}: has become shorter while it was read")
+        return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+
+
+def _loaded(array: NDArray[Any] | StoredRows) -> NDArray[Any]:
+    return array if isinstance(array, np.ndarray) else np.stack([*array])
+
+
+def _read_archive(
+    path: Path, options: SourceOptions, on_scan: OnScan
+) -> dict[str, NDArray[Any] | StoredRows]:
     """Return the arrays by name, x first, without the suffix of the split."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -219,18 +260,16 @@ def _check_crc(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
             pass
 
 
-def _array(path: Path, archive: zipfile.ZipFile, entry: _Entry) -> NDArray[Any]:
+def _array(path: Path, archive: zipfile.ZipFile, entry: _Entry) -> NDArray[Any] | StoredRows:
     header = entry.header
-    data: bytes | mmap.mmap
-    if entry.info.compress_type == zipfile.ZIP_STORED and header.nbytes:
+    stored = entry.info.compress_type == zipfile.ZIP_STORED
+    if stored and len(header.shape) > 1 and not header.fortran:
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        name_nbytes, extra_nbytes = _LOCAL_HEADER.unpack_from(data, entry.info.header_offset)
-        start = entry.info.header_offset + _LOCAL_HEADER.size + name_nbytes + extra_nbytes
-        start += entry.start
-    else:
-        data, start = archive.read(entry.info), entry.start
-    count = header.nbytes // header.dtype.itemsize if header.dtype.itemsize else 0
-    flat = np.frombuffer(data, header.dtype, count, start)
+            file.seek(entry.info.header_offset)
+            name_nbytes, extra_nbytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        local_nbytes = _LOCAL_HEADER.size + name_nbytes + extra_nbytes
+        start = entry.info.header_offset + local_nbytes + entry.start
+        return StoredRows(path, start, header.dtype, header.shape)
+    flat = np.frombuffer(archive.read(entry.info), header.dtype, offset=entry.start)
     array = flat.reshape(header.shape, order="F" if header.fortran else "C")
     return cast(NDArray[Any], array)

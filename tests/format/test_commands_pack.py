@@ -100,6 +100,13 @@ def test_the_report_adds_up_to_every_byte_and_compares_honestly(tmp_path, dsq):
     assert packed(dsq, source, tmp_path / "e", "--no-compare")["compared"] is None
 
 
+def test_members_may_come_in_any_order(tmp_path, dsq):
+    samples = tar_samples(make_pictures(4))
+    backwards = {key: dict(reversed(members.items())) for key, members in samples.items()}
+    source = make_tar(tmp_path / "a.tar", backwards)
+    assert packed(dsq, source, tmp_path / "d")["compared"]["count"] == 4
+
+
 def test_comparison_takes_evenly_spaced_pictures(tmp_path, dsq):
     make_npz(tmp_path / "a.npz", make_pictures(450, 2))
     compared = packed(dsq, tmp_path / "a.npz", tmp_path / "d")["compared"]
