@@ -34,7 +34,8 @@ def map_ahead(
     is closed, `cancelled` is set, and threads end as soon as their function returns: they are
     daemons, so that a stalled transfer cannot keep a process from exiting.
 
-    The first item is worked on alone: on a thin link two transfers would only delay each other.
+    The lead grows by one with each result: on a thin link, transfers beside the first ones would
+    only delay them.
 
     Args:
         function: called in a thread; is to return early, or raise, once `cancelled` is set.
@@ -50,19 +51,18 @@ def map_ahead(
     pool = _Pool(function, min(threads, depth + 1))
     waiting: deque[_Task[_T, _R]] = deque()
     source = iter(items)
+    lead = 1
     try:
-        alone = True
         while True:
-            _fill(pool, waiting, source, 1 if alone else depth + 1)
+            _fill(pool, waiting, source, lead)
             if not waiting:
                 return
             task = waiting.popleft()
             task.done.wait()
             if task.error is not None:
                 raise task.error
-            if alone:
-                alone = False
-                _fill(pool, waiting, source, depth)
+            lead = min(lead + 1, depth + 1)
+            _fill(pool, waiting, source, lead - 1)
             result, task.result = task.result, None
             yield result  # type: ignore[misc]
     finally:

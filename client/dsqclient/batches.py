@@ -15,8 +15,8 @@ from dsqclient.ahead import map_ahead
 from dsqclient.window import WindowOrder
 from dsqformat.chunk import Chunk
 
-# Two transfers at once: the second hides the round trip between one chunk and the next.
-_TRANSFERS = 2
+# Transfers at once: while one waits for its round trip, others use the link.
+_TRANSFERS = 4
 
 
 @dataclass(frozen=True)

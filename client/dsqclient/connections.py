@@ -160,6 +160,8 @@ class Connections:
         inherited = self._pid != os.getpid()
         if inherited:
             self._reset()
+            if self.bucket is not None:  # its lock may have been held elsewhere
+                self.bucket = TokenBucket(self.bucket.bytes_per_s)
         return inherited
 
     def send(self, method: str, url: str, headers: dict[str, str]) -> BaseHTTPResponse:

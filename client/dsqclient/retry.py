@@ -22,9 +22,9 @@ class HttpOptions:
     Attributes:
         connect_timeout_s: longest wait for a connection.
         read_timeout_s: longest wait for the next byte of a response.
-        deadline_s: longest time for one transfer, on top of what its bytes take at
-            `slowest_bytes_per_s` (or at the rate limit, where that is lower).
-        slowest_bytes_per_s: a transfer slower than this on the whole is given up.
+        deadline_s: longest time for one transfer, on top of what the bytes it has brought take at
+            `slowest_bytes_per_s` (or at half the rate limit, where that is lower).
+        slowest_bytes_per_s: a transfer that is slower than this for long is given up.
         attempts: requests in a row that bring no byte, before a transfer is given up.
         first_attempts: the same before the server has ever answered.
         backoff_s: mean wait after the first failure; doubles with each further one.
@@ -63,7 +63,6 @@ class Patience:
     Args:
         options: the limits.
         url: for messages.
-        nbytes: size of the transfer.
         bytes_per_s: the rate limit, or None.
         cancelled: set by whoever no longer wants the transfer.
     """
@@ -73,21 +72,20 @@ class Patience:
         options: HttpOptions,
         url: str,
         *,
-        nbytes: int,
         bytes_per_s: float | None = None,
         cancelled: threading.Event | None = None,
     ) -> None:
-        slowest = min(options.slowest_bytes_per_s, (bytes_per_s or float("inf")) / 2)
+        self._slowest = min(options.slowest_bytes_per_s, (bytes_per_s or float("inf")) / 2)
         self._options = options
         self._url = url
         self._cancelled = cancelled or threading.Event()
         self._start_s = time.monotonic()
-        self._allowed_s = options.deadline_s + nbytes / slowest
+        self._end_s = self._start_s + options.deadline_s
         self._in_a_row = 0
         self._failures = 0
 
-    def progress(self) -> None:
-        """Note that a byte arrived.
+    def progress(self, nbytes: int) -> None:
+        """Note that bytes arrived.
 
         Raises:
             TransferCancelled: nobody wants the rest.
@@ -96,7 +94,8 @@ class Patience:
         self._in_a_row = 0
         if self._cancelled.is_set():
             raise TransferCancelled
-        if time.monotonic() - self._start_s > self._allowed_s:
+        self._end_s += nbytes / self._slowest
+        if time.monotonic() > self._end_s:
             raise self.give_up("the server sends, but too slowly", "see slowest_bytes_per_s")
 
     def wait(self, cause: str, remedy: str, *, attempts: int, retry_after_s: float = 0.0) -> None:
@@ -119,7 +118,7 @@ class Patience:
         # Half to one and a half times the mean: clients cut off together come back apart.
         mean_s = min(doubled, self._options.backoff_cap_s)
         wait_s = max(mean_s * random.uniform(0.5, 1.5), min(retry_after_s, _LONGEST_RETRY_AFTER_S))
-        if time.monotonic() + wait_s - self._start_s > self._allowed_s:
+        if time.monotonic() + wait_s > self._end_s:
             raise self.give_up(cause, remedy)
         if self._cancelled.wait(wait_s):
             raise TransferCancelled

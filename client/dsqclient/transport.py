@@ -122,13 +122,13 @@ class HttpSource:
         stop = self.size(path) if stop is None else stop
         if not 0 <= start <= stop:
             raise ValueError(f"{self.url(path)}: range [{start}, {stop}) is not a range")
-        patience = self._patience(path, stop - start, cancelled)
+        patience = self._patience(path, cancelled)
         while start < stop:
             try:
                 with closing(self._attempt(path, start, stop)) as pieces:
                     for piece in pieces:
                         start += len(piece)
-                        patience.progress()
+                        patience.progress(len(piece))
                         yield piece
                 if start < stop:
                     raise _cut(start, stop)
@@ -137,7 +137,7 @@ class HttpSource:
 
     def size(self, path: str) -> int:
         """Return the length of a file in bytes, as the server states it."""
-        patience = self._patience(path, 0, None)
+        patience = self._patience(path)
         while True:
             try:
                 response = self._send("HEAD", path)
@@ -199,7 +199,7 @@ class HttpSource:
     def _read_to_end(self, path: str) -> bytes:
         """Read a file of unknown length at one go: what is mutable must not be spliced."""
         limit = wire.MAX_SNAPSHOT_NBYTES if path.endswith(".json") else wire.MAX_HEAD_NBYTES
-        patience = self._patience(path, limit, None)
+        patience = self._patience(path)
         while True:
             try:
                 response = self._send("GET", path)
@@ -208,7 +208,7 @@ class HttpSource:
                 with closing(self._connections.body(response, total)) as body:
                     for piece in body:
                         data += piece
-                        patience.progress()
+                        patience.progress(len(piece))
                         if max(len(data), total or 0) > limit:
                             raise DatasetError(
                                 f"{self.url(path)}: more than {limit} bytes, the format's limit"
@@ -277,11 +277,10 @@ class HttpSource:
         asked = f" for bytes {start}-{stop - 1}" if stop else ""
         return FetchError(f"{self.url(path)}: HTTP {status}{asked}; {remedy}")
 
-    def _patience(self, path: str, nbytes: int, cancelled: threading.Event | None) -> Patience:
+    def _patience(self, path: str, cancelled: threading.Event | None = None) -> Patience:
         return Patience(
             self.options,
             self.url(path),
-            nbytes=nbytes,
             bytes_per_s=self.rate_limit,
             cancelled=cancelled,
         )

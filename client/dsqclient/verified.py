@@ -13,6 +13,7 @@ from dsqformat.bytesource import ByteSource
 from dsqformat.dataset import ShardEntry
 from dsqformat.errors import CorruptShardError, DatasetError, TruncatedShardError
 from dsqformat.shard import ShardHead, ShardReader, parse_head
+from dsqformat.shard.writer import chunk_sample_runs
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ def _parsed(data: bytes, entry: ShardEntry) -> ShardHead:
         raise CorruptShardError(
             f"shard {entry.path}: head has {found} samples, chunks and bytes, the snapshot says "
             f"{(entry.sample_count, entry.chunk_count, entry.nbytes)}",
+            shard=entry.path,
+        )
+    if entry.chunk_samples not in ((), chunk_sample_runs(head.chunks.sample_count.tolist())):
+        raise CorruptShardError(
+            f"shard {entry.path}: samples of its chunks differ from what the snapshot says",
             shard=entry.path,
         )
     return head

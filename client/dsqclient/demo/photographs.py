@@ -54,7 +54,8 @@ def load_photographs() -> dict[str, NDArray[np.uint8]]:
     from sklearn.datasets import load_sample_image
 
     photographs = {name: getattr(data, loader)() for name, loader in _SKIMAGE.items()}
-    photographs["motorcycle"] = data.stereo_motorcycle()[0]
+    stereo: Any = data.stereo_motorcycle
+    photographs["motorcycle"] = stereo()[0]
     photographs["temple"] = load_sample_image("china.jpg")
     photographs["flower"] = load_sample_image("flower.jpg")
     return {name: np.asarray(photographs[name], "u1") for name in sorted(photographs)}
