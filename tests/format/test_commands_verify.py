@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from dsqformat.canonical import canonical_json
 from dsqformat.dataset.key_table import encode_key_table, key_hashes
 from dsqformat.dataset.verify import verify_dataset, verify_file
 from inputs import make_pictures, run_dsq, spawn_dsq
-from reseal import reseal
+from reseal import damaged_shards, reseal
 
 
 @pytest.fixture(scope="module")
@@ -485,3 +486,16 @@ def test_a_process_of_its_own_ends_with_code_1(dataset):
     done = spawn_dsq("verify", dataset)
     assert done.code == 1
     assert "Traceback" not in done.err
+
+
+def test_resealed_damage_is_reported_or_harmless_and_never_a_crash(sound, tmp_path):
+    vectors = sorted(Path(__file__).parents[2].glob("spec/vectors/v1/valid/*.dsq"))
+    whole = min(shards(sound), key=lambda path: path.stat().st_size).read_bytes()
+    variants = damaged_shards(whole, 60, seed=3)
+    for path in vectors:
+        variants += damaged_shards(path.read_bytes(), 5, seed=4)
+    found = 0
+    for data in variants:
+        (tmp_path / "a.dsq").write_bytes(data)
+        found += not verify_file(LocalSource(tmp_path), "a.dsq").ok
+    assert found > len(variants) // 2
