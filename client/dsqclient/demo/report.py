@@ -104,7 +104,7 @@ def draw_layers(path: Path, dataset: Dataset, patches: Patches) -> None:
     classes = len(patches.names)
     depth = dataset.schema.layer_count
     decoded = [dataset.to_numpy(layers=n + 1) for n in range(depth)]
-    rows = [int(np.flatnonzero(decoded[0]["label"] == label)[0]) for label in range(classes)]
+    rows = [_liveliest(decoded[-1], label) for label in range(classes)]
     sizes = np.cumsum(dataset.snapshot.segment_nbytes[1:]) / max(1, len(dataset))
     figure, axes = plt.subplots(depth + 1, classes, figsize=(1.25 * classes, 1.45 * (depth + 1)))
     original = decoded[-1]["image"][rows]
@@ -121,6 +121,12 @@ def draw_layers(path: Path, dataset: Dataset, patches: Patches) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _liveliest(batch: dict[str, Any], label: int) -> int:
+    """Return the row of the patch of a class with most contrast."""
+    rows = np.flatnonzero(batch["label"] == label)
+    return int(rows[np.argmax(batch["image"][rows].std(axis=(1, 2, 3)))])
 
 
 def _draw_row(axes: Any, pictures: NDArray[np.uint8], title: str) -> None:
