@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dsqformat._version import __version__
 from dsqformat.chunk.encode import DEFAULT_ZSTD_LEVEL, Coding
-from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
+from dsqformat.dataset.snapshot import REF_NAME, ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
 from dsqformat.dataset.store import LocalStore
 from dsqformat.errors import DatasetError, SampleError
 from dsqformat.schema import Column, ColumnType, Schema
@@ -102,6 +102,8 @@ class DatasetWriter:
     def _open(self, path: Path, mode: str) -> None:
         if mode not in ("create", "replace", "append"):
             raise ValueError(f"mode {mode!r}: expected create, replace or append")
+        if not REF_NAME.fullmatch(self._ref):
+            raise ValueError(f"ref {self._ref!r}: expected letters, digits, '.', '_', '-'")
         self._store = LocalStore(path)
         self._expected = self._store.refs().get(self._ref) if path.is_dir() else None
         if mode == "create" and self._expected is not None:

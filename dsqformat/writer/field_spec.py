@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsqformat.errors import SampleError
 from dsqformat.schema import UNIT, Column, ColumnType, Domain, Field, Quantizer
-from dsqformat.wire import MAX_BIT_WIDTH
+from dsqformat.wire import MAX_BIT_WIDTH, MAX_LAYERS
 
 DEFAULT_LAYERS: Final = (4, 2)
 
@@ -39,6 +39,8 @@ class FieldSpec:
     patch: int | None = None
 
     def __post_init__(self) -> None:
+        if len(self.layers) >= MAX_LAYERS or not all(1 <= w <= MAX_BIT_WIDTH for w in self.layers):
+            raise ValueError(f"layers {tuple(self.layers)}: expected at most 7 widths of 1 to 16")
         least = 2 if self.quantizer == "lsq" else 1
         if self.quantizer == "lsq" and self.bit_width == 1:
             raise ValueError(

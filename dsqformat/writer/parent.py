@@ -55,6 +55,12 @@ class ParentSnapshot:
         kinds = [(column.name, column.type) for column in ours.columns]
         if not same_fields or kinds != [(column.name, column.type) for column in schema.columns]:
             raise DatasetError(f"{self._path}: samples do not fit its schema {ours.to_json()}")
+        for old, new in zip(ours.columns, schema.columns, strict=True):
+            if new.names is not None and new.names != old.names:
+                raise DatasetError(
+                    f"{self._path}: column {old.name!r} has the names {old.names}, got {new.names}: "
+                    "its numbers would mean something else"
+                )
         if keyed != self._dataset.has_keys and len(self._dataset):
             raise DatasetError(f"{self._path}: either all samples have keys or none")
         if table != (self.snapshot.blob(ROLE_SAMPLES) is not None):

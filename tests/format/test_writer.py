@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from dsqformat import Column, DatasetWriter, FieldSpec, SampleError, open_dataset
+from dsqformat import Column, DatasetError, DatasetWriter, FieldSpec, SampleError, open_dataset
 from writing import write_pictures
 
 PICTURE = np.zeros((4, 4, 3), "u1")
@@ -187,3 +187,24 @@ def test_memory_does_not_grow_with_the_dataset(tmp_path, order):
     print(f"{count} samples, {order}: {rss / 1e6:.0f} MB")  # noqa: T201
     assert rss < 500e6
     assert len(open_dataset(tmp_path / "d")) == count
+
+
+def test_what_cannot_be_published_is_refused_before_any_sample(tmp_path):
+    with pytest.raises(ValueError, match="ref '-'"):
+        DatasetWriter(tmp_path / "d", ref="-")
+    with pytest.raises(ValueError, match="at most 7 widths"):
+        FieldSpec(layers=(40,))
+    assert nothing_in(tmp_path)
+
+
+def test_appending_other_label_names_is_refused(tmp_path):
+    with DatasetWriter(tmp_path / "d", names={"label": ["cat", "dog"]}) as writer:
+        writer.write({"x": PICTURE, "label": 1})
+
+    def append():
+        with DatasetWriter(tmp_path / "d", mode="append", names={"label": ["dog", "cat"]}) as w:
+            w.write({"x": PICTURE, "label": 1})
+
+    with pytest.raises(DatasetError, match="would mean something else"):
+        append()
+    assert len(open_dataset(tmp_path / "d")) == 1
