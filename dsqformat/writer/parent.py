@@ -58,7 +58,7 @@ class ParentSnapshot:
         for old, new in zip(ours.columns, schema.columns, strict=True):
             if new.names is not None and new.names != old.names:
                 raise DatasetError(
-                    f"{self._path}: column {old.name!r} has the names {old.names}, got {new.names}: "
+                    f"{self._path}: column {old.name!r} has names {old.names}, got {new.names}: "
                     "its numbers would mean something else"
                 )
         if keyed != self._dataset.has_keys and len(self._dataset):
