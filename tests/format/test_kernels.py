@@ -268,6 +268,23 @@ def test_tiles_join_up(run_fast, widths, packed, channels):
         np.testing.assert_array_equal(*levels)
 
 
+@pytest.mark.parametrize("at", [0, TILE - 1, TILE, 3 * TILE + 4])
+def test_faults_are_found_in_every_tile(run, at):
+    count = 3 * TILE + 5
+    arguments = [
+        [np.zeros(2 * count, "u1")],
+        np.zeros(1, "u1"),
+        np.full(2, count, "i8"),
+        np.full((2, 1), 5, "u1"),
+        np.zeros(2, "u1"),
+    ]
+    rule = [np.zeros(2, "i4"), np.full(2, 30, "i4"), *np.ones((2, 2, 1), "f4")]
+    arguments[0][0][count + at] = 31
+    assert dequantized(run, arguments, rule, 2 * count)[0] == 32 + CODE * 8
+    arguments[0][0][count + at] = 32
+    assert dequantized(run, arguments, rule, 2 * count)[0] == 32 + VALUE * 8
+
+
 def test_threads_do_not_share_scratch(run_fast):
     rng = np.random.default_rng(0)
     counts = np.full(40, 3000, "i8")
