@@ -21,8 +21,9 @@ from dsqformat.commands.report import (
 )
 from dsqformat.commands.sizes import SnapshotSizes, measure_snapshot
 from dsqformat.dataset import Dataset
-from dsqformat.dataset.snapshot import read_refs
+from dsqformat.dataset.refs import read_refs
 from dsqformat.schema import Column, Field, Schema
+from dsqformat.schema_json import schema_from_json, schema_to_json
 from dsqformat.shard import ShardReader
 
 _PICTURE_SAMPLES = 8
@@ -79,7 +80,7 @@ def _describe_dataset(path: str, dataset: Dataset, shards: bool) -> dict[str, An
         "shard_count": snapshot.shard_count,
         "chunk_count": snapshot.chunk_count,
         "has_keys": dataset.has_keys,
-        "schema": snapshot.schema.to_json(),
+        "schema": schema_to_json(snapshot.schema),
         "nbytes": measure_snapshot(dataset).to_json(),
         **_histograms(count_samples(dataset), snapshot.schema),
         "blobs": [dict(vars(blob)) for blob in snapshot.blobs],
@@ -123,7 +124,7 @@ def _describe_shard(path: str, shard: ShardReader) -> dict[str, Any]:
         "chunk_count": len(shard.chunks),
         "has_keys": shard.has_keys,
         "sections": [section.name for section in shard.head.sections],
-        "schema": schema.to_json(),
+        "schema": schema_to_json(schema),
         "nbytes": sizes.to_json(),
         **_histograms(histograms, schema),
     }
@@ -170,7 +171,7 @@ def _shown(value: Any) -> Any:
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    schema = Schema.from_json(report["schema"])
+    schema = schema_from_json(report["schema"])
     print_pairs(_facts(report))
     typer.echo()
     print_table(

@@ -18,7 +18,7 @@ from dsqformat.commands.pack_report import PackOutcome
 from dsqformat.commands.progress import OnProgress
 from dsqformat.commands.sizes import measure_snapshot
 from dsqformat.dataset import LocalStore, open_dataset
-from dsqformat.dataset.snapshot import encode_refs
+from dsqformat.dataset.refs import encode_refs
 from dsqformat.errors import DatasetError, SourceError
 from dsqformat.sources import Kind, SourceFacts, SourceOptions, SourceSample, open_source
 from dsqformat.sources.sample_source import LABEL_COLUMN

@@ -13,14 +13,13 @@ from dsqformat import wire
 from dsqformat.bytesource import ByteSource
 from dsqformat.canonical import canonical_json, parse_canonical_json
 from dsqformat.coding.zstd import compress_frame, decompress_frame
+from dsqformat.dataset.refs import DIGEST, read_refs
 from dsqformat.errors import CorruptShardError, DatasetError, UnsupportedFeatureError
 from dsqformat.schema import Schema
+from dsqformat.schema_json import schema_from_json, schema_to_json
 from dsqformat.shard.writer import WrittenShard
 
-MAX_REFS_NBYTES: Final = 1 << 20
 ZSTD_HEADER_NBYTES: Final = 18
-REF_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 SUFFIX: Final = re.compile(r"[a-z0-9]{1,16}")
 ROLE_SAMPLES: Final = "samples"
 ROLE_KEYS: Final = "keys"
@@ -145,57 +144,6 @@ class Snapshot:
         return entries
 
 
-# Refs ------------------------------------------------------------------------------------------
-
-
-def parse_refs(data: bytes) -> dict[str, str]:
-    """Parse dataset.json: names of refs and the snapshot each points to.
-
-    Raises:
-        DatasetError: this is not a dataset.json.
-        UnsupportedFeatureError: of a newer version.
-    """
-    try:
-        value = parse_canonical_json(data, limit=MAX_REFS_NBYTES, what=wire.DATASET_FILE)
-    except CorruptShardError as error:
-        raise DatasetError(str(error)) from error
-    if not isinstance(value, dict) or value.get("format") != "dsq-dataset":
-        raise DatasetError(f"{wire.DATASET_FILE}: format is not dsq-dataset")
-    if value.get("version") != 1:
-        raise UnsupportedFeatureError(
-            f"{wire.DATASET_FILE}: version {value.get('version')!r:.20}, this reader knows 1"
-        )
-    refs = value.get("refs")
-    if set(value) != {"format", "refs", "version"} or not isinstance(refs, dict):
-        raise DatasetError(f"{wire.DATASET_FILE}: expected members format, refs, version")
-    for name, sid in refs.items():
-        if not REF_NAME.fullmatch(name) or not (isinstance(sid, str) and DIGEST.fullmatch(sid)):
-            raise DatasetError(f"{wire.DATASET_FILE}: ref {name[:64]!r} is not sound")
-    return refs
-
-
-def encode_refs(refs: Mapping[str, str]) -> bytes:
-    """Return dataset.json."""
-    for name in refs:
-        if not REF_NAME.fullmatch(name):
-            raise ValueError(f"ref {name!r}: expected letters, digits, '.', '_', '-', at most 64")
-    return canonical_json({"format": "dsq-dataset", "refs": dict(refs), "version": 1})
-
-
-def read_refs(source: ByteSource) -> dict[str, str]:
-    """Read and parse dataset.json.
-
-    Raises:
-        DatasetError: there is none, or it is not sound.
-    """
-    try:
-        return parse_refs(source.read(wire.DATASET_FILE))
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{source.location}: no dataset here: {wire.DATASET_FILE} is missing"
-        ) from error
-
-
 def load_snapshot(source: ByteSource, ref: str = "main") -> Snapshot:
     """Read the snapshot a ref points to.
 
@@ -248,7 +196,7 @@ def parse_snapshot(data: bytes, sid: str) -> Snapshot:
     members |= {"schema", "segment_nbytes", "version", "shard_pages" if paged else "shards"}
     if set(value) != members:
         raise CorruptShardError(f"{what}: members {sorted(set(value) ^ members)} differ")
-    schema = Schema.from_json(value["schema"])
+    schema = schema_from_json(value["schema"])
     snapshot = Snapshot(
         id=sid,
         schema=schema,
@@ -333,7 +281,7 @@ def encode_snapshot(
             "parent": parent,
             "provenance": dict(provenance or {}),
             "sample_count": samples,
-            "schema": schema.to_json(),
+            "schema": schema_to_json(schema),
             "segment_nbytes": list(segments),
             "version": 1,
             **listing,

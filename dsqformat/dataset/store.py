@@ -20,14 +20,8 @@ from typing import BinaryIO, Final, cast
 
 from dsqformat import wire
 from dsqformat.bytesource import LocalSource
-from dsqformat.dataset.snapshot import (
-    DIGEST,
-    BlobEntry,
-    encode_refs,
-    load_snapshot,
-    parse_refs,
-    read_refs,
-)
+from dsqformat.dataset.refs import DIGEST, encode_refs, parse_refs, read_refs
+from dsqformat.dataset.snapshot import BlobEntry, load_snapshot
 from dsqformat.errors import DatasetError, PublishConflictError
 
 try:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from dsqformat import wire
 from dsqformat.bytesource import ByteSource, LocalSource
 from dsqformat.dataset.reader import Dataset
+from dsqformat.dataset.refs import read_refs
 from dsqformat.dataset.snapshot import (
     ROLE_KEYS,
     ROLE_SAMPLES,
@@ -19,7 +20,6 @@ from dsqformat.dataset.snapshot import (
     ShardEntry,
     Snapshot,
     load_snapshot,
-    read_refs,
     totals,
 )
 from dsqformat.dataset.verify_shard import VerifyReport, verify_shard

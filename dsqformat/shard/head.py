@@ -11,6 +11,7 @@ from dsqformat.canonical import canonical_json, parse_canonical_json
 from dsqformat.coding.zstd import compress_frame, decompress_frame
 from dsqformat.errors import CorruptShardError, TruncatedShardError, UnsupportedFeatureError
 from dsqformat.schema import Schema
+from dsqformat.schema_json import schema_from_json, schema_to_json
 from dsqformat.shard.chunk_table import ChunkTable, encode_chunk_table, parse_chunk_table
 
 # Place and required flag of the kinds of spec 5.2.
@@ -190,7 +191,7 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
             contents[section.kind] = section.content(stored)
         elif section.offset < header.head_nbytes:
             section.check(stored)  # the content of an unknown kind is ignored, whatever it is
-    schema = Schema.from_json(
+    schema = schema_from_json(
         parse_canonical_json(
             contents[wire.KIND_SCHEMA], limit=wire.MAX_SCHEMA_NBYTES, what="section SCHM"
         )
@@ -308,7 +309,7 @@ def build_head(schema: Schema, chunks: ChunkTable, tail: Sequence[tuple[bytes, b
         tail: (kind, stored content) of each tail section, in order.
     """
     table = encode_chunk_table(chunks)
-    schema_json = canonical_json(schema.to_json())
+    schema_json = canonical_json(schema_to_json(schema))
     head = [_stored(wire.KIND_SCHEMA, schema_json), _stored(wire.KIND_CHUNKS, table)]
     start = _directory_end(len(head) + len(tail))
     head_nbytes = start + sum(len(stored) for _, stored, _, _ in head)

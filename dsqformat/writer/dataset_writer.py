@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dsqformat._version import __version__
 from dsqformat.chunk.encode import DEFAULT_ZSTD_LEVEL, Coding
-from dsqformat.dataset.snapshot import REF_NAME, ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
+from dsqformat.dataset.refs import REF_NAME
+from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
 from dsqformat.dataset.store import LocalStore
 from dsqformat.errors import DatasetError, SampleError
 from dsqformat.schema import Column, ColumnType, Schema

@@ -22,6 +22,7 @@ from dsqformat.dataset.snapshot import (
 )
 from dsqformat.errors import DatasetError, SampleError, UnknownKeyError
 from dsqformat.schema import Schema
+from dsqformat.schema_json import schema_to_json
 
 
 class ParentSnapshot:
@@ -54,7 +55,9 @@ class ParentSnapshot:
         )
         kinds = [(column.name, column.type) for column in ours.columns]
         if not same_fields or kinds != [(column.name, column.type) for column in schema.columns]:
-            raise DatasetError(f"{self._path}: samples do not fit its schema {ours.to_json()}")
+            raise DatasetError(
+                f"{self._path}: samples do not fit its schema {schema_to_json(ours)}"
+            )
         for old, new in zip(ours.columns, schema.columns, strict=True):
             if new.names is not None and new.names != old.names:
                 raise DatasetError(

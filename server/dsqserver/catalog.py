@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 
 from dsqformat import wire
 from dsqformat.bytesource import LocalSource
-from dsqformat.dataset.snapshot import (
-    DIGEST,
-    ROLE_SAMPLES,
-    ShardEntry,
-    Snapshot,
-    parse_refs,
-    parse_snapshot,
-)
+from dsqformat.dataset.refs import DIGEST, parse_refs
+from dsqformat.dataset.snapshot import ROLE_SAMPLES, ShardEntry, Snapshot, parse_snapshot
 from dsqformat.errors import DatasetError, DsqError
 from dsqserver.files import open_blob, open_snapshot, read_dataset_file
 from dsqserver.filters import Conditions

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from dsqformat import wire
 from dsqformat._version import __version__
 from dsqformat.dataset.snapshot import Snapshot
+from dsqformat.schema_json import schema_to_json
 from dsqserver.catalog import Catalog
 from dsqserver.documented import add_get, allow_parameters, json_responses, respond_json
 from dsqserver.filters import available_filters
@@ -122,7 +123,7 @@ def _detail(name: str, refs: dict[str, str], snapshot: Snapshot) -> dict[str, An
         "shard_count": snapshot.shard_count,
         "nbytes": snapshot.nbytes,
         "segment_nbytes": snapshot.segment_nbytes,
-        "schema": snapshot.schema.to_json(),
+        "schema": schema_to_json(snapshot.schema),
         "blobs": [
             {
                 "role": blob.role,

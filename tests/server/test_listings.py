@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dsqformat._version import __version__
 from dsqformat.schema import Column, Field, Schema
+from dsqformat.schema_json import schema_to_json
 from dsqserver import models, samples
 from dsqserver.app import create_app
 from dsqserver.filters import Condition
@@ -77,7 +78,7 @@ def test_one_dataset(live: Live) -> None:
         content = request(live.url, f"/v1/datasets/photos{query}").json()
         detail = models.DatasetDetail.model_validate(content)
         assert detail.refs == {"main": live.sid}
-        assert content["schema"] == SCHEMA.to_json()
+        assert content["schema"] == schema_to_json(SCHEMA)
         assert detail.filters == ["label", "bin_id", "bit_width"]
         assert detail.segment_nbytes == [0, 5, 10, 15]
         assert request(live.url, detail.snapshot_path).status == 200

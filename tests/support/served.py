@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsqformat.dataset.refs import encode_refs
 from dsqformat.dataset.snapshot import (
     BlobEntry,
     ShardEntry,
     ShardPage,
     encode_page,
-    encode_refs,
     encode_snapshot,
 )
 from dsqformat.schema import Column, Field, Schema
