@@ -43,9 +43,9 @@ def pack_uint8(values: Values, counts: I64, widths: U8, out: U8) -> int:
     starts = np.cumsum(sizes) - sizes
     bad = np.zeros(len(counts), bool)
     for rows, count, width in _groups(counts, widths):
-        matrix = values[_places(firsts[rows], count)]
+        matrix = _rows(values, firsts[rows], count)
         bad[rows] = (matrix >> width).any(axis=1) if width < 16 else False
-        out[_places(starts[rows], (count * width + 7) >> 3)] = _pack_rows(matrix, width)
+        _set_rows(out, starts[rows], _pack_rows(matrix, width))
     return int(np.argmax(bad)) if bad.any() else -1
 
 
@@ -79,10 +79,16 @@ def join_uint16(
         bad[:, PADDING if is_packed else VALUE, layer] = _expand(
             data, is_packed, counts, width, part
         )
-        out <<= np.repeat(width, counts)
-        out |= part.astype(out.dtype)
-    legal = np.where(missing == 0, max_code, 65535)
-    bad[:, CODE, 0] = _any_in_sample(out > np.repeat(legal, counts), counts)
+        if layer:
+            out <<= _spread(width, counts)
+        out |= part.astype(out.dtype, copy=False)
+    # The check of codes costs a pass; most widths have no illegal code.
+    limited = (missing == 0) & (max_code < (1 << widths.sum(axis=1, dtype="i8")) - 1) & (counts > 0)
+    if limited.any():
+        there = counts > 0
+        top = np.zeros(len(counts), "i8")
+        top[there] = np.maximum.reduceat(out, (np.cumsum(counts) - counts)[there])
+        bad[:, CODE, 0] = limited & (top > max_code)
     return _first_fault(bad)
 
 
@@ -112,18 +118,17 @@ def dequantize_float32(
         return fault
     step = np.exp2(missing.astype("f4"))
     middle = ((step - 1) / 2 - zero_point).astype("f4")
-    out[...] = codes
+    channels = gain.shape[1]
     with np.errstate(over="ignore"):
-        if len(counts) and (counts == counts[0]).all() and counts[0] % gain.shape[1] == 0:
-            rows = out.reshape(len(counts), -1, gain.shape[1])
-            rows *= step[:, None, None]
-            rows += middle[:, None, None]
-            rows *= gain[:, None, :]
-            rows += shift[:, None, :]
+        if len(counts) and (counts == counts[0]).all() and counts[0] % channels == 0:
+            values = codes.reshape(len(counts), -1, channels) * step[:, None, None]
+            values += middle[:, None, None]
+            values *= gain[:, None, :]
+            np.add(values, shift[:, None, :], out=out.reshape(values.shape))
             return -1
         sample = np.repeat(np.arange(len(counts)), counts)
-        channel = (np.arange(len(out)) - (np.cumsum(counts) - counts)[sample]) % gain.shape[1]
-        out *= step[sample]
+        channel = (np.arange(len(out)) - (np.cumsum(counts) - counts)[sample]) % channels
+        np.multiply(codes, step[sample], out=out)
         out += middle[sample]
         out *= gain[sample, channel]
         out += shift[sample, channel]
@@ -161,11 +166,11 @@ def _first_fault(bad: NDArray[np.bool_]) -> int:
     return sample * 32 + int(np.argmax(bad[sample]))
 
 
-def _any_in_sample(flags: NDArray[np.bool_], counts: I64) -> NDArray[np.bool_]:
-    total = np.concatenate([[0], np.cumsum(flags)])
-    ends = np.cumsum(counts)
-    result: NDArray[np.bool_] = total[ends] > total[ends - counts]
-    return result
+def _spread(per_sample: U8, counts: I64) -> Any:
+    """Return one number per value, or one for all where all samples agree."""
+    if len(per_sample) and (per_sample == per_sample[0]).all():
+        return per_sample[0]
+    return np.repeat(per_sample, counts)
 
 
 def _nbytes(packed: bool, counts: I64, widths: U8) -> I64:
@@ -183,8 +188,26 @@ def _groups(counts: I64, widths: U8) -> Iterator[tuple[NDArray[np.intp], int, in
             yield np.flatnonzero(group.reshape(-1) == number), count, width
 
 
-def _places(starts: I64, size: int) -> Any:
-    """Return an index of shape (samples, size) that begins each row at its start."""
+def _rows(flat: NDArray[Any], starts: I64, size: int) -> NDArray[Any]:
+    """Return `size` items from each start on as the rows of a matrix; a view where it can be."""
+    if int(starts[-1] - starts[0]) == size * (len(starts) - 1):
+        first = int(starts[0])
+        return flat[first : first + size * len(starts)].reshape(-1, size)
+    gathered: NDArray[Any] = flat[_places(starts, size)]
+    return gathered
+
+
+def _set_rows(flat: NDArray[Any], starts: I64, rows: NDArray[Any]) -> None:
+    """Write the rows of a matrix to `flat`, each from its start on."""
+    size = rows.shape[1]
+    if int(starts[-1] - starts[0]) == size * (len(starts) - 1):
+        first = int(starts[0])
+        flat[first : first + size * len(starts)].reshape(-1, size)[...] = rows
+    else:
+        flat[_places(starts, size)] = rows
+
+
+def _places(starts: I64, size: int) -> NDArray[np.int64]:
     return starts[:, None] + np.arange(size)
 
 
@@ -195,7 +218,7 @@ def _expand(data: U8, packed: bool, counts: I64, widths: U8, out: U16) -> NDArra
     firsts = np.cumsum(counts) - counts
     bad = np.zeros(len(counts), bool)
     for rows, count, width in _groups(counts, widths):
-        raw = data[_places(starts[rows], int(sizes[rows[0]]))]
+        raw = _rows(data, starts[rows], int(sizes[rows[0]]))
         if packed:
             values = _unpack_rows(raw, count, width)
             spare = (count * width) & 7
@@ -203,7 +226,7 @@ def _expand(data: U8, packed: bool, counts: I64, widths: U8, out: U16) -> NDArra
         else:
             values = raw if width <= 8 else raw.view("<u2")
             bad[rows] = (values >> width).any(axis=1) if width not in (8, 16) else False
-        out[_places(firsts[rows], count)] = values
+        _set_rows(out, firsts[rows], values)
     return bad
 
 
@@ -229,6 +252,14 @@ def _pack_rows(values: NDArray[Any], width: int) -> U8:
 def _unpack_rows(raw: U8, count: int, width: int) -> NDArray[Any]:
     """Undo `_pack_rows`."""
     rows = len(raw)
+    if width == 8:
+        return raw
+    if width in (1, 2, 4):
+        steps = np.arange(0, 8, width, dtype="u1")
+        parts = (raw[:, :, None] >> steps) & np.uint8((1 << width) - 1)
+        return parts.reshape(rows, -1)[:, :count]
+    if width == 16:
+        return raw.view("<u2")
     groups = -(-count // 8)
     padded = np.zeros((rows, groups * width), "u1")
     padded[:, : raw.shape[1]] = raw
