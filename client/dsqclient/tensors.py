@@ -30,7 +30,9 @@ def to_tensors(schema: Schema, batch: Sample, *, channels_first: bool) -> Sample
 def _tensor(values: Any, picture: bool) -> Any:
     if isinstance(values, list):
         return [_tensor(v, picture) if isinstance(v, np.ndarray) else v for v in values]
-    if not values.flags.writeable or not values.dtype.isnative:
+    flags = values.flags
+    if not (flags.writeable and flags.aligned and values.dtype.isnative):
+        # Values of `raw` fields may still lie where they arrived.
         values = values.astype(values.dtype.newbyteorder("="))
     tensor = torch.from_numpy(values)
     return tensor.movedim(-1, -3) if picture else tensor

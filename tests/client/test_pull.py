@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client_data import FAST, SAMPLE_COUNT, Written, write_dataset
-from dsqclient import HttpSource, open_dataset
+from client_data import FAST, SAMPLE_COUNT, Written, forge, write_dataset
+from dsqclient import HttpOptions, HttpSource, open_dataset
 from dsqclient.pull import PullReport, pull_dataset
 from dsqformat import DatasetWriter
 from dsqformat import open_dataset as open_local
@@ -200,9 +200,36 @@ def test_damage_with_right_checksums_is_found_by_the_digest(written, tmp_path):
     assert not (tmp_path / "copy" / "dataset.json").exists()
 
 
+def test_other_data_under_right_checksums_is_not_published(written, tmp_path):
+    forged = LocalSource(forge(written, tmp_path / "forged"))
+    with pytest.raises(CorruptShardError, match=r"SHA-256 of the segment.*cannot be trusted"):
+        pull_dataset(forged, tmp_path / "copy", layers=2)
+    assert not (tmp_path / "copy" / "dataset.json").exists()
+    assert not list((tmp_path / "copy" / "blobs").glob("*.part"))
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+def test_a_part_is_gone_on_with_at_its_last_byte(dsq_url, written, tmp_path, layers):
+    with FaultProxy(dsq_url, stall_at=90_000) as proxy:
+        impatient = HttpSource(proxy.url, options=HttpOptions(read_timeout_s=0.2, attempts=1))
+        with pytest.raises(FetchError):
+            pull_dataset(impatient, tmp_path / "copy", layers=layers)
+        impatient.close()
+    (part,) = (tmp_path / "copy" / "blobs").glob(".pull-*.part")
+    present = part.stat().st_size
+    assert present > 10_000
+    with FaultProxy(dsq_url) as proxy:
+        report = pull(proxy.url, tmp_path / "copy", layers=layers)
+        ranges = [line for line in proxy.heads if line.startswith("Range:")]
+    assert report.reused_nbytes >= present
+    if layers is None:  # here bytes of the copy are where those of the shard are
+        assert f"Range: bytes={present}-" in " ".join(ranges)
+    assert_same_samples(tmp_path / "copy", written, layers)
+
+
 def test_a_damaged_part_is_mended(dsq_url, written, tmp_path):
     with FaultProxy(dsq_url, stall_at=250_000) as proxy:
-        impatient = HttpSource(proxy.url, options=FAST.__class__(read_timeout_s=0.2, attempts=1))
+        impatient = HttpSource(proxy.url, options=HttpOptions(read_timeout_s=0.2, attempts=1))
         with pytest.raises(FetchError):
             pull_dataset(impatient, tmp_path / "copy")
         impatient.close()

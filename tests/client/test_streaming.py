@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from client_data import CLASS_COUNT, FAST, SAMPLE_COUNT, Written, write_dataset
+from client_data import CLASS_COUNT, FAST, SAMPLE_COUNT, Written, forge, write_dataset
 from dsqclient import StreamingDataset, StreamingLoader
 from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.errors import CorruptShardError, DatasetError, FetchError
@@ -241,24 +241,30 @@ def test_fields_of_several_shapes_and_kinds(tmp_path):
             "picture": rng.integers(0, 256, (4 + i % 3, 5, 3)).astype("u1"),
             "vector": rng.normal(size=9).astype("f4"),
             "raw": rng.integers(-9, 9, (2, 2)).astype("i4"),
+            "flat": np.full(50, i // 9, "i8"),  # compresses well
             "index": i,
             "note": f"n{i}",
             "weight": i / 4,
         }
         for i in range(90)
     ]
-    raw = {"raw": FieldSpec(quantizer="raw")}
+    raw = {name: FieldSpec(quantizer="raw") for name in ("raw", "flat")}
     options = {"fields": raw, "chunk_nbytes": 2048, "shard_nbytes": 8192}
     with DatasetWriter(tmp_path / "mixed", **options) as writer:
         for sample in samples:
             writer.write(sample)
-    for workers in (0, 2):
-        dataset = StreamingDataset(tmp_path / "mixed", batch_size=8, shuffle=True, output="source")
+    for workers, shuffle in ((0, False), (0, True), (2, True)):
+        dataset = StreamingDataset(
+            tmp_path / "mixed", batch_size=8, shuffle=shuffle, output="source"
+        )
         for batch in StreamingLoader(dataset, num_workers=workers):
+            assert batch["raw"].is_contiguous()
+            assert batch["raw"].data_ptr() % 4 == 0
             for row, i in enumerate(batch["index"].tolist()):
                 picture = batch["picture"][row].movedim(-3, -1).numpy()
                 assert (picture == samples[i]["picture"]).all()
                 assert (batch["raw"][row].numpy() == samples[i]["raw"]).all()
+                assert (batch["flat"][row].numpy() == samples[i]["flat"]).all()
                 assert np.abs(batch["vector"][row].numpy() - samples[i]["vector"]).max() < 0.05
                 assert batch["note"][row] == samples[i]["note"]
                 assert batch["weight"][row] == samples[i]["weight"]
@@ -345,6 +351,12 @@ def test_damage_reaches_the_training_loop_with_its_type_and_place(damaged, worke
         assert (caught.value.chunk, caught.value.block) != (None, None)
         assert caught.value.shard
         assert caught.value.offset
+
+
+def test_other_data_under_right_checksums_is_told(written, tmp_path):
+    forged = forge(written, tmp_path / "forged")
+    with pytest.raises(CorruptShardError, match=r"SHA-256 differs.*cannot be trusted"):
+        list(StreamingDataset(forged, batch_size=32))
 
 
 def test_damage_in_a_layer_that_is_not_asked_for_does_not_matter(damaged):

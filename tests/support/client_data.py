@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from dsqclient import HttpOptions, HttpSource
-from dsqformat import DatasetWriter
+from dsqformat import DatasetWriter, open_dataset
+from dsqformat.dataset import LocalStore, ShardEntry
+from dsqformat.dataset.snapshot import encode_snapshot
+from dsqformat.shard.head import build_head
+from dsqformat.wire import KIND_KEYS, crc32c, sha256_hex
 
 TIMEOUT_S = 30
 SAMPLE_COUNT = 600
@@ -105,3 +110,41 @@ def plain_server(folder: Path, log: Path) -> Iterator[str]:
 def read_in_child(source: HttpSource, path: str, results: Connection) -> None:
     """Read with a source that was made in another process."""
     results.send((source.read(path, 0, 50_000), source.counts.requests))
+
+
+def forge(written: Written, path: Path) -> Path:
+    """Copy a dataset with other bytes in a layer, mended block checks, and the old digests.
+
+    Everything agrees but the digest of one segment: what somebody could do who writes the source
+    and recomputes checksums, and what only the digest shows.
+    """
+    shutil.copytree(written.path, path)
+    dataset = open_dataset(path)
+    entry, shard = dataset.shard_entry(0), dataset.shard(0)
+    data = bytearray((path / entry.path).read_bytes())
+    table = shard.chunks
+    start = entry.head_nbytes + table.segment_offset(1, 1)
+    nbytes = int(table.segment_nbytes[1, 1])
+    data[start + nbytes // 2] ^= 1
+    crcs = table.block_crc.copy()
+    blocks = -(-table.segment_nbytes // table.block_nbytes)
+    first = int(blocks[0].sum() + blocks[1, 0])
+    for block in range(int(blocks[1, 1])):
+        low = start + block * table.block_nbytes
+        crcs[first + block] = crc32c(
+            bytes(data[low : min(low + table.block_nbytes, start + nbytes)])
+        )
+    section = shard.head.section(KIND_KEYS)
+    keys = bytes(data[section.offset :])
+    head = build_head(dataset.schema, replace(table, block_crc=crcs), [(KIND_KEYS, keys)])
+    data[: entry.head_nbytes] = head
+    digest = sha256_hex(bytes(data))
+    (path / "blobs" / f"{digest}.dsq").write_bytes(data)
+    changed = {"digest": digest, "nbytes": len(data), "head_nbytes": len(head)}
+    shards = [
+        ShardEntry(**{**vars(entry), **changed, "head_digest": sha256_hex(head)}),
+        *dataset.snapshot.shards[1:],
+    ]
+    snapshot = encode_snapshot(dataset.schema, shards, blobs=dataset.snapshot.blobs)
+    LocalStore(path).publish(snapshot, "main", dataset.snapshot.id)
+    return path
