@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,8 @@ def test_kill_minus_9_in_mid_epoch_then_resume_twice(dsq_url, tmp_path, workers)
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
+        watchdog = threading.Timer(TIMEOUT_S, process.kill)
+        watchdog.start()
         try:
             if steps is None:
                 out, _ = process.communicate(timeout=TIMEOUT_S)
@@ -293,6 +296,7 @@ def test_kill_minus_9_in_mid_epoch_then_resume_twice(dsq_url, tmp_path, workers)
             os.killpg(process.pid, signal.SIGKILL) if steps is not None else process.kill()
             process.wait(TIMEOUT_S)
             process.stdout.close()
+            watchdog.cancel()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     # A kill between log and state repeats a step, which its state shows.
     used = {json.dumps(line["state"]["stages"]): line["index"] for line in lines}

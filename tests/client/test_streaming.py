@@ -240,7 +240,7 @@ def test_fields_of_several_shapes_and_kinds(tmp_path):
         {
             "picture": rng.integers(0, 256, (4 + i % 3, 5, 3)).astype("u1"),
             "vector": rng.normal(size=9).astype("f4"),
-            "raw": rng.integers(-9, 9, (2, 2)).astype("i4"),
+            "raw": rng.integers(-(2**31), 2**31, (2, 2)).astype("i4"),  # does not
             "flat": np.full(50, i // 9, "i8"),  # compresses well
             "index": i,
             "note": f"n{i}",
