@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from writing import write_pictures
+
 SYSTEM_STEPS = ("apt-get ", "useradd ")
 NO_INDEX = ("Temporary failure in name resolution", "Failed to establish a new connection")
 START_S = 30
@@ -142,6 +144,7 @@ def _freeze(run, python: Path) -> list[str]:
 
 def test_server_starts_and_passes_its_health_check(image, steps, run):
     (image.root / "data").mkdir(exist_ok=True)
+    write_pictures(image.root / "data" / "pictures", 5)
     entry = [_below(image.root, word) for word in _last(steps, "ENTRYPOINT").words]
     assert "Usage" in run([*entry, "serve", "--help"]).stdout
     with socket.create_server(("127.0.0.1", 0)) as free:
