@@ -18,7 +18,7 @@ VECTORS := $(wildcard tests/format/test_vectors.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test soak bench build checked pin clean distclean
+.PHONY: help setup demo figures check test soak bench build checked pin clean distclean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,10 @@ setup: $(INSTALLED)  ## Make .venv with everything in it (TORCH=, PYTHON= overri
 
 demo: $(INSTALLED)  ## Pack, serve, stream and train on real photographs (under 3 minutes)
 	$(BIN)/dsq demo
+
+figures: $(INSTALLED)  ## Measure the demo again for the README
+	$(BIN)/dsq demo --out docs/demo
+	$(BIN)/python docs/readme_table.py
 
 check: $(INSTALLED)  ## Lint, types, import rules, spec vectors (under 1 minute)
 	$(BIN)/ruff check .

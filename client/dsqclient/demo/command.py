@@ -103,7 +103,8 @@ class _Run:
         self.patches, self.rate, self.epochs, self.seed = patches, bytes_per_s, epochs, seed
         self.batch_size = BATCH_SIZE
         self.steps = -(-len(patches.train) // BATCH_SIZE)
-        torch.set_num_threads(min(2, os.cpu_count() or 1))
+        # The other core receives and decodes; two threads would mostly wait for each other.
+        torch.set_num_threads(1)
 
     def all_ways(self, folder: Path, console: Console, picture: Path) -> list[Any]:
         """Write, serve and train every way; returns the rows of the table."""
@@ -160,6 +161,7 @@ class _Run:
             "train_samples": len(self.patches.train),
             "test_samples": len(self.patches.test),
             "workers": 1,
+            "torch_threads": 1,
             "cores": os.cpu_count(),
             "machine": platform.machine(),
             "python": platform.python_version(),
