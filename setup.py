@@ -15,11 +15,15 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 KERNELS = Path("dsqformat/kernels")
-UNCOMPILED = {"__init__.py", "plain.py"}
 MODES: dict[str, dict[str, object]] = {
     "fast": {"boundscheck": False, "cdivision": True, "initializedcheck": False},
     "checked": {"boundscheck": True, "cdivision": False, "initializedcheck": True},
 }
+
+
+def is_kernel(path: Path) -> bool:
+    """Tell whether a module of the folder is compiled: NumPy's part of the work is not."""
+    return path.name != "__init__.py" and not path.name.startswith("plain")
 
 
 def kernel_extensions(mode: str) -> list[Extension]:
@@ -35,7 +39,7 @@ def kernel_extensions(mode: str) -> list[Extension]:
     flags = ["-O3", "-ffp-contract=off", "-fno-strict-aliasing", "-g0"]
     if sys.platform == "win32":
         flags = ["/O2", "/fp:precise"]
-    paths = [path for path in sorted(KERNELS.glob("*.py")) if path.name not in UNCOMPILED]
+    paths = [path for path in sorted(KERNELS.glob("*.py")) if is_kernel(path)]
     modules = [(path.stem, path, flags, f"build/cython-{mode}") for path in paths]
     if mode == "fast" and sys.platform != "win32" and platform.machine() in ("x86_64", "AMD64"):
         # The same source for registers twice as wide; the import takes it where they are there.

@@ -21,18 +21,23 @@ SECTION: Final = struct.Struct("<4sIQQQB3sI")
 SECTION_REQUIRED: Final = 1
 KIND_SCHEMA: Final = b"SCHM"
 KIND_CHUNKS: Final = b"CHNK"
+KIND_MODELS: Final = b"MODL"
 KIND_KEYS: Final = b"KEYS"
 CODING_STORED: Final = 0
 CODING_ZSTD: Final = 1
 
 # 16 features
 FEATURE_PATCH_MASK: Final = 1 << 0
-KNOWN_INCOMPATIBLE: Final = FEATURE_PATCH_MASK
+FEATURE_RANS: Final = 1 << 1
+KNOWN_INCOMPATIBLE: Final = FEATURE_PATCH_MASK | FEATURE_RANS
 
 # 7 chunk table: chunk_count, segment_count, block_nbytes, zone_count
 CHUNK_TABLE: Final = struct.Struct("<IIII")
 DIGEST_NBYTES: Final = 16
 DEFAULT_BLOCK_NBYTES: Final = 16 << 10
+
+# 7.1 models: field number, nbytes
+MODEL: Final = struct.Struct("<BI")
 
 # 8 index columns: encoding, nbytes
 COLUMN: Final = struct.Struct("<BI")
@@ -47,7 +52,7 @@ ENCODING_QUOTIENT: Final = 6
 # 9 layer segments
 LAYER_PACKED: Final = 0
 LAYER_ZSTD: Final = 1
-LAYER_RANS: Final = 2  # reserved
+LAYER_RANS: Final = 2
 
 # 13.3 key table
 KEY_TABLE_MAGIC: Final = b"\x8bDSK\r\n\x1a\n"

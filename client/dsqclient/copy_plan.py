@@ -95,7 +95,7 @@ def plan_reduced(
         local: segments that are here already.
     """
     tail = [] if keys is None else [(wire.KIND_KEYS, keys)]
-    head_bytes = build_head(schema, _reduced_table(head, schema), tail)
+    head_bytes = build_head(schema, _reduced_table(head, schema), tail, head.models)
     blocks = list(_segment_blocks(head, schema, len(head_bytes), local))
     return ShardPlan(path, head_bytes, blocks, keys or b"", _segments(head, schema), None)
 

@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 
 from dsqformat.chunk.index import FieldIndex, parse_index
 from dsqformat.coding.columns import Values
-from dsqformat.coding.dequant import dequantize_chunk, dequantize_chunk_uint8
+from dsqformat.coding.dequant import (
+    codes_of_chunk,
+    dequantize_chunk,
+    dequantize_chunk_uint8,
+)
 from dsqformat.coding.packing import LayerData
+from dsqformat.coding.rans import PixelModel, decode_layer
 from dsqformat.coding.zstd import decompress_frame
 from dsqformat.errors import CorruptShardError, DsqError
 from dsqformat.quantize.mask import pixel_mask, scatter
 from dsqformat.schema import Schema
-from dsqformat.wire import LAYER_PACKED, LAYER_ZSTD, MAX_CHUNK_SAMPLES, ceil_div
+from dsqformat.wire import LAYER_PACKED, LAYER_RANS, LAYER_ZSTD, MAX_CHUNK_SAMPLES, ceil_div
 
 Output = Literal["float32", "source"]
 Array = NDArray[Any] | list[NDArray[Any]]
@@ -68,6 +73,7 @@ def decode_chunk(
     layers: int | None = None,
     fields: Iterable[str] | None = None,
     output: Output = "float32",
+    models: Mapping[str, PixelModel] | None = None,
     what: str = "chunk",
 ) -> Chunk:
     """Decode a prefix of a chunk.
@@ -79,6 +85,7 @@ def decode_chunk(
         layers: layers of each field to use; None: as many as `segments` holds.
         fields: names of the fields to decode; None: all.
         output: "float32": quantized uint8 fields as [0, 1]; "source": as uint8.
+        models: entropy-coding models of the shard, by field name.
         what: name of the chunk for error messages.
 
     Raises:
@@ -96,7 +103,8 @@ def decode_chunk(
         if not present:
             raise ValueError(f"{what}: no layer of field {name!r} in {len(segments)} segments")
         try:
-            decoded[name] = _decode_field(index.fields[name], present, output)
+            model = (models or {}).get(name)
+            decoded[name] = _decode_field(index.fields[name], present, output, model)
         except DsqError as error:
             raise error.located(f"{what}: field {name!r}") from error
         if index.fields[name].mask:
@@ -105,13 +113,13 @@ def decode_chunk(
 
 
 def _decode_field(
-    index: FieldIndex, segments: Sequence[bytes | memoryview], output: Output
+    index: FieldIndex,
+    segments: Sequence[bytes | memoryview],
+    output: Output,
+    model: PixelModel | None,
 ) -> Array:
-    used = [
-        parse_layer(segment, index.value_count, index.layer_width[:, layer], f"layer {layer}")
-        for layer, segment in enumerate(segments)
-    ]
     if index.field.quantizer == "raw":
+        used = [parse_layer(segments[0], index.value_count, index.layer_width[:, 0], "layer 0")]
         flat: NDArray[Any] = np.frombuffer(used[0].data, "u1")
         if len(flat) != int(index.value_count.sum()):
             raise CorruptShardError(
@@ -119,12 +127,12 @@ def _decode_field(
             )
         flat = flat.view(index.field.numpy_dtype)
         return _shaped(index, flat, index.value_count // flat.itemsize)
-    widths = np.ascontiguousarray(index.layer_width[:, : len(used)])
+    layers, widths = parse_layers(index, segments, model)
     missing = (index.stored_width - widths.sum(axis=1)).astype("u1")
     whole_bytes = output == "source" and index.field.dtype == "uint8"
     dequantize = dequantize_chunk_uint8 if whole_bytes else dequantize_chunk
     flat = dequantize(
-        used,
+        layers,
         index.value_count,
         widths,
         missing,
@@ -133,6 +141,80 @@ def _decode_field(
         *index.gain_shift,
     )
     return _shaped(index, flat, index.value_count)
+
+
+def parse_layers(
+    index: FieldIndex, segments: Sequence[bytes | memoryview], model: PixelModel | None
+) -> tuple[list[LayerData], NDArray[np.uint8]]:
+    """Take the first layers of a quantized field apart.
+
+    Up to the last layer in coding 2, layers are joined to one: each of those was coded in the
+    light of the layers before it.
+
+    Args:
+        index: of the field.
+        segments: the verified bytes of its first layers.
+        model: for coding 2.
+
+    Returns:
+        The layers, and their widths: uint8, shape (n, layers).
+
+    Raises:
+        CorruptShardError: the bytes contradict spec 9.
+    """
+    counts, joined = index.value_count, 0
+    layers: list[LayerData] = []
+    widths = np.ascontiguousarray(index.layer_width[:, : len(segments)])
+    for number, segment in enumerate(segments):
+        what = f"layer {number}"
+        if not len(segment) or segment[0] != LAYER_RANS:
+            layers.append(parse_layer(segment, counts, widths[:, number], what))
+            continue
+        if model is None or index.mask:
+            raise CorruptShardError(f"{what}: coding 2 without a model, or with a patch mask")
+        coarse = _joined_codes(layers, index, widths, joined, number) if number else None
+        shape, data = index.shape, memoryview(segment)[1:]
+        codes = decode_layer(model, data, coarse, shape, index.layer_width, number, what)
+        layers, joined = [_whole_values(codes, counts, widths[:, : number + 1])], number + 1
+    if joined:
+        first = widths[:, :joined].sum(axis=1, dtype="u1")
+        widths = np.ascontiguousarray(np.column_stack([first, widths[:, joined:]]))
+    return layers, widths
+
+
+def _joined_codes(
+    layers: Sequence[LayerData],
+    index: FieldIndex,
+    widths: NDArray[np.uint8],
+    joined: int,
+    number: int,
+) -> NDArray[np.uint16]:
+    """Return what the layers before `number` say of each code; the first `joined` are one."""
+    before = widths[:, :number]
+    if joined:
+        first = before[:, :joined].sum(axis=1, dtype="u1")
+        before = np.column_stack([first, before[:, joined:]])
+    unchecked = np.ones(len(before), "u1")
+    return codes_of_chunk(
+        layers, index.value_count, np.ascontiguousarray(before), unchecked, index.max_code
+    )
+
+
+def _whole_values(
+    codes: NDArray[np.uint16], counts: NDArray[np.int64], widths: NDArray[np.uint8]
+) -> LayerData:
+    """Return codes as one layer of whole bytes, or 16-bit words where a sample needs them."""
+    wide = widths.sum(axis=1, dtype="u1") > 8
+    if not wide.any():
+        return LayerData(codes.astype("u1"), packed=False)
+    if wide.all():
+        return LayerData(codes.astype("<u2").view("u1"), packed=False)
+    ends = np.cumsum(counts).tolist()
+    parts = [
+        codes[end - count : end].astype("<u2" if is_wide else "u1").tobytes()
+        for end, count, is_wide in zip(ends, counts.tolist(), wide.tolist(), strict=True)
+    ]
+    return LayerData(b"".join(parts), packed=False)
 
 
 def parse_layer(
@@ -162,7 +244,7 @@ def parse_layer(
         return LayerData(view[1:], packed=True)
     if view[0] == LAYER_ZSTD:
         return LayerData(_join_frames(view, value_count, width, what), packed=False)
-    raise CorruptShardError(f"{what}: coding {view[0]}, expected 0 or 1")
+    raise CorruptShardError(f"{what}: coding {view[0]}, expected 0 to 2")
 
 
 def _join_frames(

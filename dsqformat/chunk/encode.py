@@ -13,15 +13,16 @@ from dsqformat.chunk.index import ChunkIndex, FieldIndex, encode_index
 from dsqformat.coding.columns import KEEP_RATIO, Values
 from dsqformat.coding.layers import layer_widths, split_codes
 from dsqformat.coding.packing import pack_values
+from dsqformat.coding.rans import PixelModel, encode_layer, fit, samples_per_stream
 from dsqformat.coding.zstd import compress_frame
 from dsqformat.errors import SampleError
 from dsqformat.quantize import affine, lsq
 from dsqformat.quantize.mask import gather, pack_mask, patch_grid, pixel_mask
 from dsqformat.quantize.parameters import QuantizedBatch
 from dsqformat.schema import UNIT, Column, Field, Schema
-from dsqformat.wire import LAYER_PACKED, LAYER_ZSTD, ceil_div
+from dsqformat.wire import LAYER_PACKED, LAYER_RANS, LAYER_ZSTD, ceil_div
 
-Coding = Literal["auto", "packed", "zstd"]
+Coding = Literal["auto", "packed", "zstd", "rans"]
 
 DEFAULT_ZSTD_LEVEL: Final = 12
 # zstd finds little in a few kilobytes, so a stream holds at least this much.
@@ -84,14 +85,17 @@ def encode_chunk(
     *,
     coding: Coding = "auto",
     zstd_level: int = DEFAULT_ZSTD_LEVEL,
+    models: Mapping[str, PixelModel] | None = None,
 ) -> EncodedChunk:
     """Quantize, split and code the samples of one chunk.
 
     Args:
         schema: of the shard.
         samples: what to encode, 1 to 4096 samples.
-        coding: "auto" keeps the smaller of both, zstd only where it saves 2 %.
+        coding: "auto" keeps the smallest, a slower one only where it saves 2 %; another one is
+            used wherever it can be.
         zstd_level: 1 to 22.
+        models: entropy-coding models by field name; without one a field has no "rans".
 
     Raises:
         SampleError: a value is not finite, or of the wrong type or shape.
@@ -105,7 +109,8 @@ def encode_chunk(
         indices[field.name] = index
         if field.patch is not None:
             masks[field.name] = _packed_masks(index)
-        layers[field.name] = _encode_layers(index, codes, coding, zstd_level)
+        model = (models or {}).get(field.name)
+        layers[field.name] = _encode_layers(index, codes, coding, zstd_level, model)
     chunk_index = ChunkIndex(samples.sample_count, dict(samples.columns), indices)
     segments = [encode_index(schema, chunk_index, masks)]
     segments += [layers[name][layer] for name, layer in schema.order]
@@ -116,6 +121,32 @@ def encode_chunk(
         bit_width={n: i.bit_width for n, i in indices.items() if i.bit_width is not None},
         packed_nbytes=np.sum([i.packed_nbytes for i in indices.values()], axis=0, dtype="i8"),
     )
+
+
+def fit_models(schema: Schema, samples: ChunkInput, *, complete: bool) -> dict[str, PixelModel]:
+    """Fit entropy-coding models to some samples.
+
+    Args:
+        schema: of the shard.
+        samples: any number of them; beyond 3 million values of a field they are not looked at.
+        complete: whether the models will code nothing else.
+
+    Returns:
+        Models by name of the fields that can have one.
+    """
+    models = {}
+    for field in schema.fields:
+        source = samples.fields[field.name]
+        if field.quantizer == "raw" or source.masks is not None:
+            continue
+        index, codes = _quantize_field(field, source)
+        try:
+            widths = layer_widths(index.stored_width, field.layers)
+            models[field.name] = fit(codes, index.shape, widths, complete=complete)
+        except ValueError:
+            # Shapes that cannot be laid out, or nothing to code: other codings serve.
+            continue
+    return models
 
 
 def encode_zones(columns: Sequence[Column], values: Mapping[str, Any]) -> NDArray[np.uint64]:
@@ -237,17 +268,45 @@ def _packed_masks(index: FieldIndex) -> list[bytes]:
 
 
 def _encode_layers(
-    index: FieldIndex, codes: NDArray[Any], coding: Coding, level: int
+    index: FieldIndex, codes: NDArray[Any], coding: Coding, level: int, model: PixelModel | None
 ) -> list[bytes]:
     if index.field.quantizer == "raw":
         width = np.full(len(index.shape), 8, "u1")
         return [_encode_layer(codes, index.value_count, width, coding, level)]
     widths = layer_widths(index.stored_width, index.field.layers)
     layers = split_codes(codes, index.value_count, widths)
-    return [
-        _encode_layer(values, index.value_count, widths[:, layer], coding, level)
-        for layer, values in enumerate(layers)
-    ]
+    segments = []
+    for layer, values in enumerate(layers):
+        width = widths[:, layer]
+        modelled = b""
+        if model is not None and not index.mask and coding in ("auto", "rans"):
+            modelled = _rans_layer(model, index, codes, widths, layer)
+        if modelled and coding == "rans":
+            segments.append(modelled)
+            continue
+        plain = _encode_layer(values, index.value_count, width, coding, level, len(modelled))
+        segments.append(modelled if 0 < len(modelled) < KEEP_RATIO * len(plain) else plain)
+    return segments
+
+
+def _rans_layer(
+    model: PixelModel,
+    index: FieldIndex,
+    codes: NDArray[np.uint16],
+    widths: NDArray[np.uint8],
+    layer: int,
+) -> bytes:
+    """Return one layer segment in coding 2; empty if the model cannot code it."""
+    bits = int((index.value_count * widths[:, layer]).sum())
+    if not bits:
+        return b""
+    streams = samples_per_stream(bits // 8, len(widths))
+    try:
+        data = encode_layer(model, codes, index.shape, widths, layer, streams)
+    except ValueError:
+        # A symbol or a shape that the sample of the model did not have.
+        return b""
+    return bytes([LAYER_RANS]) + data
 
 
 def _encode_layer(
@@ -256,8 +315,12 @@ def _encode_layer(
     width: NDArray[np.uint8],
     coding: Coding,
     level: int,
+    rival_nbytes: int = 0,
 ) -> bytes:
-    """Return one layer segment: the smaller of packed and zstd (spec 9)."""
+    """Return one layer segment: the smaller of packed and zstd (spec 9).
+
+    `rival_nbytes` is what another coding needs: where zstd does not come near, it is not tried.
+    """
     if not int((counts * width).sum()):
         return b""
     packed = b""
@@ -267,7 +330,7 @@ def _encode_layer(
             return packed
         # Low bit planes are noise: a quick look saves the slow search for what is not there.
         quick = _zstd_layer(values, counts, width, PROBE_ZSTD_LEVEL)
-        if len(quick) > PROBE_RATIO * len(packed):
+        if len(quick) > PROBE_RATIO * min(len(packed), rival_nbytes or len(packed)):
             return packed
     compressed = _zstd_layer(values, counts, width, level)
     return compressed if coding == "zstd" or len(compressed) < KEEP_RATIO * len(packed) else packed

@@ -274,7 +274,12 @@ class _ShardCheck:
                 return
             try:
                 decode_chunk(
-                    head.schema, count, usable[:used], layers=layers, what=f"chunk {number}"
+                    head.schema,
+                    count,
+                    usable[:used],
+                    layers=layers,
+                    models=head.models,
+                    what=f"chunk {number}",
                 )
             except DsqError as error:
                 self._report.add(self._path, "9", f"with {layers} layers: {error}", start)

@@ -20,8 +20,10 @@ import numpy as np
 
 __all__ = [
     "COMPILED",
+    "decode_streams",
     "dequantize_float32",
     "dequantize_uint8",
+    "encode_streams",
     "join_uint8",
     "join_uint16",
     "measure",
@@ -29,6 +31,7 @@ __all__ = [
     "pack_uint16",
     "split_uint8",
     "split_uint16",
+    "trace",
 ]
 
 
@@ -41,7 +44,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if _is_compiled("bits") and _is_compiled("dequant"):
+    if all(map(_is_compiled, ("bits", "dequant", "rans"))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
@@ -64,6 +67,7 @@ COMPILED = _use_compiled()
 
 if COMPILED:
     from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16
+    from dsqformat.kernels.rans import decode_streams, encode_streams, trace
 
     if _has_avx2() and _is_compiled("dequant_avx2"):
         from dsqformat.kernels.dequant_avx2 import (
@@ -93,3 +97,4 @@ else:
         split_uint8,
         split_uint16,
     )
+    from dsqformat.kernels.plain_rans import decode_streams, encode_streams, trace

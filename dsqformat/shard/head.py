@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dsqformat import wire
 from dsqformat.canonical import canonical_json, parse_canonical_json
+from dsqformat.coding.rans import PixelModel
 from dsqformat.coding.zstd import compress_frame, decompress_frame
 from dsqformat.errors import CorruptShardError, TruncatedShardError, UnsupportedFeatureError
 from dsqformat.schema import Schema
 from dsqformat.schema_json import schema_from_json, schema_to_json
 from dsqformat.shard.chunk_table import ChunkTable, encode_chunk_table, parse_chunk_table
+from dsqformat.shard.models import encode_models, parse_models
 
-# Place and required flag of the kinds of spec 5.2.
+# Place, required flag, and whether a shard must have them, of the kinds of spec 5.2.
 _KNOWN_KINDS: Final = {
-    wire.KIND_SCHEMA: ("head", True),
-    wire.KIND_CHUNKS: ("head", True),
-    wire.KIND_KEYS: ("tail", False),
+    wire.KIND_SCHEMA: ("head", True, True),
+    wire.KIND_CHUNKS: ("head", True, True),
+    wire.KIND_MODELS: ("head", True, False),
+    wire.KIND_KEYS: ("tail", False, False),
 }
 # Kinds whose content this version does not know, but whose place it does.
-_RESERVED_HEAD_KINDS: Final = (b"MODL", b"GRPS")
+_RESERVED_HEAD_KINDS: Final = (b"GRPS",)
 _ZSTD_LEVEL: Final = 19
 
 
@@ -85,12 +88,14 @@ class ShardHead:
         sections: the directory, in order of offset.
         schema: fields and columns.
         chunks: the chunk table.
+        models: entropy-coding models by field name.
     """
 
     header: Header
     sections: tuple[Section, ...]
     schema: Schema
     chunks: ChunkTable
+    models: Mapping[str, PixelModel]
 
     def section(self, kind: bytes) -> Section | None:
         """Return the section of this kind, or None."""
@@ -196,12 +201,21 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
             contents[wire.KIND_SCHEMA], limit=wire.MAX_SCHEMA_NBYTES, what="section SCHM"
         )
     )
-    masked = any(field.patch is not None for field in schema.fields)
-    if masked != bool(header.incompatible_features & wire.FEATURE_PATCH_MASK):
-        raise CorruptShardError("header: feature bit 0 must be set exactly if a field has a patch")
+    models = parse_models(contents.get(wire.KIND_MODELS, b""), schema)
+    if header.incompatible_features != _features(schema, models):
+        raise CorruptShardError(
+            f"header: incompatible_features {header.incompatible_features:#x}, schema and models "
+            f"have {_features(schema, models):#x}"
+        )
     chunks = parse_chunk_table(contents[wire.KIND_CHUNKS], schema)
     _check_totals(header, sections, chunks)
-    return ShardHead(header, sections, schema, chunks)
+    return ShardHead(header, sections, schema, chunks, models)
+
+
+def _features(schema: Schema, models: Mapping[str, PixelModel]) -> int:
+    """Return the incompatible features that a shard uses (spec 16)."""
+    masked = any(field.patch is not None for field in schema.fields)
+    return (wire.FEATURE_PATCH_MASK if masked else 0) | (wire.FEATURE_RANS if models else 0)
 
 
 def _directory_end(section_count: int) -> int:
@@ -267,10 +281,10 @@ def _check_sections(sections: Sequence[Section], header: Header) -> None:
                 )
             if place == "tail" and section.kind in _RESERVED_HEAD_KINDS:
                 raise CorruptShardError(f"section {section.name}: in the tail, expected the head")
-        elif _KNOWN_KINDS[section.kind] != (place, section.required):
+        elif _KNOWN_KINDS[section.kind][:2] != (place, section.required):
             raise CorruptShardError(f"section {section.name}: wrong place or required flag")
-    for kind, (_, required) in _KNOWN_KINDS.items():
-        if required and kind not in kinds:
+    for kind, (_, _, mandatory) in _KNOWN_KINDS.items():
+        if mandatory and kind not in kinds:
             raise CorruptShardError(f"section {kind.decode('ascii')} is missing")
     if any(s.kind == wire.KIND_KEYS and s.coding != wire.CODING_STORED for s in sections):
         raise CorruptShardError("section KEYS: coding 1, expected 0")
@@ -300,17 +314,26 @@ def _check_totals(header: Header, sections: Sequence[Section], chunks: ChunkTabl
 # Building --------------------------------------------------------------------------------------
 
 
-def build_head(schema: Schema, chunks: ChunkTable, tail: Sequence[tuple[bytes, bytes]]) -> bytes:
+def build_head(
+    schema: Schema,
+    chunks: ChunkTable,
+    tail: Sequence[tuple[bytes, bytes]],
+    models: Mapping[str, PixelModel] | None = None,
+) -> bytes:
     """Return the head of a shard.
 
     Args:
         schema: fields and columns.
         chunks: the finished chunk table.
         tail: (kind, stored content) of each tail section, in order.
+        models: entropy-coding models by field name.
     """
     table = encode_chunk_table(chunks)
     schema_json = canonical_json(schema_to_json(schema))
     head = [_stored(wire.KIND_SCHEMA, schema_json), _stored(wire.KIND_CHUNKS, table)]
+    models = models or {}
+    if models:
+        head.insert(1, _stored(wire.KIND_MODELS, encode_models(models, schema)))
     start = _directory_end(len(head) + len(tail))
     head_nbytes = start + sum(len(stored) for _, stored, _, _ in head)
     parts = [*head, *((kind, data, len(data), wire.CODING_STORED) for kind, data in tail)]
@@ -326,13 +349,12 @@ def build_head(schema: Schema, chunks: ChunkTable, tail: Sequence[tuple[bytes, b
         )
         offset += len(stored)
     file_nbytes = offset if tail else head_nbytes + int(chunks.chunk_offset[-1])
-    masked = any(field.patch is not None for field in schema.fields)
     fields = (
         wire.MAGIC,
         wire.VERSION_MAJOR,
         wire.VERSION_MINOR,
         len(parts),
-        wire.FEATURE_PATCH_MASK if masked else 0,
+        _features(schema, models),
         0,
         head_nbytes,
         file_nbytes,

@@ -152,6 +152,7 @@ class ShardReader:
                 layers=layers,
                 fields=fields,
                 output=output,
+                models=self.head.models,
                 what=f"chunk {chunk}",
             )
         except DsqError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from dsqformat import wire
 from dsqformat.chunk import EncodedChunk
+from dsqformat.coding.rans import PixelModel
 from dsqformat.schema import Schema
 from dsqformat.shard.chunk_table import ChunkTable
 from dsqformat.shard.head import build_head
@@ -60,6 +61,7 @@ class ShardWriter:
         schema: of the samples.
         scratch: directory for the unnamed temporary file; it vanishes with the process.
         block_nbytes: unit of the link check, a power of two from 4096 to 65536.
+        models: entropy-coding models by field name.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class ShardWriter:
         scratch: Path,
         *,
         block_nbytes: int = wire.DEFAULT_BLOCK_NBYTES,
+        models: Mapping[str, PixelModel] | None = None,
     ) -> None:
         self.schema = schema
+        self.models = models or {}
         self.block_nbytes = block_nbytes
         self.nbytes = 0
         self.sample_count = 0
@@ -114,7 +118,7 @@ class ShardWriter:
         """Write the whole shard to `file` and return what identifies it."""
         table = self._chunk_table()
         tail = [(wire.KIND_KEYS, encode_key_section(self._keys))] if self._keys else []
-        head = build_head(self.schema, table, tail)
+        head = build_head(self.schema, table, tail, self.models)
         digest = hashlib.sha256(head)
         file.write(head)
         self._body.seek(0)

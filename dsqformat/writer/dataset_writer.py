@@ -45,7 +45,7 @@ class DatasetWriter:
         fields: how to store the fields: one FieldSpec for all, or by name.
         columns: types of the columns, by name; None: as in the first sample.
         names: human names of the values of int64 columns, e.g. {"label": ["cat", "dog"]}.
-        coding: "auto" keeps the smaller of packed and zstd, per segment.
+        coding: "auto" keeps the smallest of packed, zstd and rans, per segment.
         zstd_level: 1 to 22.
         chunk_nbytes: what a chunk should have at full fidelity.
         shard_nbytes: what a shard should have, chunk_nbytes to 1 GiB.

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat import wire
-from dsqformat.chunk import ChunkInput, EncodedChunk, encode_chunk
+from dsqformat.chunk import ChunkInput, EncodedChunk, encode_chunk, fit_models
 from dsqformat.chunk.encode import DEFAULT_ZSTD_LEVEL, Coding
 from dsqformat.coding.columns import Values
+from dsqformat.coding.rans import PixelModel
 from dsqformat.dataset.key_table import encode_key_table, key_hashes
 from dsqformat.dataset.sample_table import MEDIA_TYPE, SampleTableWriter
 from dsqformat.dataset.snapshot import (
@@ -37,6 +38,9 @@ from dsqformat.writer.spill import SampleSpill
 # A chunk never holds more than this many times its target in packed bytes, however well the codes
 # compress: the reader has to expand it.
 MAX_EXPANSION: Final = 16
+# Packed bytes of the samples that models are fitted to.
+MODEL_SAMPLE_NBYTES: Final = 3 << 20
+MAX_MODEL_SHARE: Final = 0.02
 _WORKERS: Final = max(1, min(8, os.cpu_count() or 1))
 
 
@@ -45,7 +49,7 @@ class StorageOptions:
     """How bytes are laid out.
 
     Attributes:
-        coding: "auto", "packed" or "zstd".
+        coding: "auto", "packed", "zstd" or "rans".
         zstd_level: 1 to 22.
         chunk_nbytes: what a chunk should have at full fidelity.
         shard_nbytes: what a shard should have.
@@ -59,8 +63,8 @@ class StorageOptions:
     block_nbytes: int = wire.DEFAULT_BLOCK_NBYTES
 
     def __post_init__(self) -> None:
-        if self.coding not in ("auto", "packed", "zstd"):
-            raise ValueError(f"coding {self.coding!r}: expected auto, packed or zstd")
+        if self.coding not in ("auto", "packed", "zstd", "rans"):
+            raise ValueError(f"coding {self.coding!r}: expected auto, packed, zstd or rans")
         if not 1 <= self.zstd_level <= 22:
             raise ValueError(f"zstd_level {self.zstd_level}: expected 1 to 22")
         if not 1 <= self.chunk_nbytes <= 1 << 28:
@@ -102,6 +106,7 @@ class SnapshotBuilder:
         self._first_shard, self._position = first
         self._on_chunk = on_chunk
         self._ratio: float | None = None
+        self._models: dict[str, PixelModel] | None = None
         self._shard: ShardWriter | None = None
         self._hashes: list[NDArray[np.uint64]] = []
         self._keyed = keyed
@@ -131,6 +136,8 @@ class SnapshotBuilder:
         patches = {field.name: field.patch for field in self.schema.fields}
         raw = {field.name: field.quantizer == "raw" for field in self.schema.fields}
         sizes = spill.packed_nbytes()[order]
+        if self._models is None:
+            self._models = self._fit(spill, order, patches, raw, last=last)
         done = 0
         pending: deque[tuple[Future[EncodedChunk], ChunkInput, list[str] | None]] = deque()
         with ThreadPoolExecutor(_WORKERS) as pool:
@@ -150,6 +157,27 @@ class SnapshotBuilder:
             while pending:
                 self._append_next(pending)
         return done
+
+    def _fit(
+        self,
+        spill: SampleSpill,
+        order: NDArray[np.int64],
+        patches: Mapping[str, int | None],
+        raw: Mapping[str, bool],
+        *,
+        last: bool,
+    ) -> dict[str, PixelModel]:
+        """Fit entropy-coding models to samples from all over the order, a bounded number."""
+        if self.options.coding not in ("auto", "rans") or not len(order):
+            return {}
+        packed = int(spill.packed_nbytes()[order].sum())
+        count = max(1, min(len(order), MODEL_SAMPLE_NBYTES * len(order) // max(1, packed)))
+        rows = order[np.arange(count) * len(order) // count]
+        complete = last and count == len(order)
+        models = fit_models(self.schema, spill.take(rows, patches, raw), complete=complete)
+        # A model is paid once a shard; what is too small to earn it back does without.
+        worth = MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes)
+        return {name: m for name, m in models.items() if len(m.to_bytes()) <= worth}
 
     def _cut(
         self, order: NDArray[np.int64], sizes: NDArray[np.int64], *, last: bool
@@ -175,6 +203,7 @@ class SnapshotBuilder:
             samples,
             coding=self.options.coding,
             zstd_level=self.options.zstd_level,
+            models=self._models,
         )
 
     def _append_next(
@@ -192,7 +221,10 @@ class SnapshotBuilder:
             shard = None
         if shard is None:
             shard = ShardWriter(
-                self.schema, self.store.blobs, block_nbytes=self.options.block_nbytes
+                self.schema,
+                self.store.blobs,
+                block_nbytes=self.options.block_nbytes,
+                models=self._models,
             )
             self._shard = shard
         if self.table is not None:

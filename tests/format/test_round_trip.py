@@ -58,7 +58,7 @@ def check_sample(dataset, made, number, found, layers):
         np.testing.assert_equal(found[column.name], made.samples[number][column.name])
 
 
-@given(made=made_datasets(), coding=st.sampled_from(["auto", "packed", "zstd"]))
+@given(made=made_datasets(), coding=st.sampled_from(["auto", "packed", "zstd", "rans"]))
 def test_every_sample_decodes_to_what_the_spec_says_at_every_layer(tmp_path_factory, made, coding):
     path = tmp_path_factory.mktemp("made")
     write_made(path / "d", made, coding=coding, chunk_nbytes=700, shard_nbytes=3000)

@@ -1,0 +1,228 @@
+"""Models from a sample of codes: least squares for prediction and error, then tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat import kernels
+from dsqformat.coding.rans.clustering import cluster_contexts
+from dsqformat.coding.rans.geometry import (
+    ENERGY,
+    LEVELS,
+    PREDICTOR,
+    THRESHOLDS,
+    Grid,
+    bin_count,
+    energy_taps,
+    grid_of,
+    predictor_taps,
+    symbol_count,
+)
+from dsqformat.coding.rans.model import MAX_CONFIGS, MAX_WEIGHT, LayerModel, PixelModel
+from dsqformat.coding.rans.segment import LayerCodes, layer_codes, scratch
+
+# Values looked at for weights and for tables: what bounds time and memory of fitting.
+WEIGHT_VALUES: Final = 150_000
+TABLE_VALUES: Final = 6_000_000
+# Rows of a sample that are looked at where not everything is: many pictures teach more than few.
+BAND_ROWS: Final = 64
+# Parts of the golden ratio spread the bands over the height of pictures.
+GOLDEN: Final = 0.618034
+ROBUST_ROUNDS: Final = 3
+# Columns of `seen`, see `kernels.rans.trace`.
+ERROR, TRUTH, SEEN = 89, 90, 91
+
+
+def fit(
+    codes: NDArray[np.uint16],
+    shape: NDArray[np.int64],
+    layer_width: NDArray[np.uint8],
+    *,
+    complete: bool = False,
+) -> PixelModel:
+    """Fit the model of a field to some of its samples.
+
+    Work and memory are bounded: of more than TABLE_VALUES values, BAND_ROWS rows of each sample are
+    looked at, until there are as many.
+
+    Args:
+        codes: uint16, all samples after one another, complete codes.
+        shape: int64, shape (n, rank), dimensions of each sample.
+        layer_width: uint8, shape (n, layers), bits of each layer; their sum is the stored width.
+        complete: True if the model will code nothing but these samples: rarer symbols then cost
+            nothing, and other samples may turn out not to be codable.
+
+    Raises:
+        ValueError: the arguments do not fit together, shapes cannot be laid out, or there is
+            nothing to code.
+    """
+    grid = grid_of(shape)
+    if codes.shape != (int(grid.counts.sum()),) or len(layer_width) != len(grid):
+        raise ValueError(f"{codes.shape} codes, {len(layer_width)} widths for {len(grid)} samples")
+    whole = complete and len(codes) <= TABLE_VALUES
+    if len(codes) > TABLE_VALUES:
+        codes, grid = _bands(codes, grid)
+        layer_width = layer_width[: len(grid)]
+    layers: list[LayerModel] = []
+    for layer in range(layer_width.shape[1]):
+        known = layer_width[:, :layer].sum(axis=1, dtype="i8")
+        pairs = {*zip(known.tolist(), layer_width[:, layer].tolist(), strict=True)}
+        for above, bits in pairs:
+            if bits and (above, bits) not in {(done.above, done.bits) for done in layers}:
+                wanted = (known == above) & (layer_width[:, layer] == bits)
+                chosen = layer_codes(codes, grid, layer_width, layer).only(wanted)
+                layers.append(_fit_layer(chosen, above, bits, complete=whole))
+    if not layers or len(layers) > MAX_CONFIGS:
+        raise ValueError(f"{len(layers)} kinds of layer, expected 1 to {MAX_CONFIGS}")
+    layers.sort(key=lambda model: (model.above, model.bits))
+    return PixelModel(grid.channels, tuple(layers))
+
+
+def _bands(codes: NDArray[np.uint16], grid: Grid) -> tuple[NDArray[np.uint16], Grid]:
+    """Return some rows of the first samples, at most about TABLE_VALUES values."""
+    heights = np.minimum(grid.heights, BAND_ROWS)
+    used = np.cumsum(heights * grid.widths * grid.channels)
+    count = max(1, int(np.searchsorted(used, TABLE_VALUES, "right")))
+    starts = np.cumsum(grid.counts) - grid.counts
+    parts = []
+    for i in range(count):
+        row = int(grid.widths[i]) * grid.channels
+        top = int((i + 1) * GOLDEN % 1.0 * (int(grid.heights[i] - heights[i]) + 1))
+        begin = int(starts[i]) + top * row
+        parts.append(codes[begin : begin + int(heights[i]) * row])
+    return np.concatenate(parts), Grid(heights[:count], grid.widths[:count], grid.channels)
+
+
+def _fit_layer(source: LayerCodes, above: int, bits: int, *, complete: bool) -> LayerModel:
+    channels = source.grid.channels
+    model = LayerModel(
+        above,
+        bits,
+        np.zeros(channels, "i4"),
+        np.zeros((channels, PREDICTOR), "i2"),
+        np.zeros((channels, ENERGY), "i2"),
+        np.arange(1, THRESHOLDS + 1),
+        np.ones((1, symbol_count(bits)), "u1"),
+        np.zeros(channels * LEVELS * bin_count(bits), "u2"),
+    )
+    model = _fit_weights(source, model)
+    model = _fit_energy(source, model)
+    contexts, symbols, _, _ = _trace(source, model)
+    size = symbol_count(bits)
+    histogram = np.bincount(
+        contexts.astype("i8") * size + symbols, minlength=len(model.table_of) * size
+    ).reshape(-1, size)
+    grades, table_of = cluster_contexts(histogram, complete=complete)
+    return replace(model, grades=grades, table_of=table_of)
+
+
+def _trace(source: LayerCodes, model: LayerModel, *, watch: bool = False) -> tuple[Any, ...]:
+    tables = PixelModel(source.grid.channels, (model,)).kernel_tables
+    count = len(source.codes)
+    contexts, symbols = np.empty(count, "i4"), np.empty(count, "u1")
+    extras = np.empty(count, "u2")
+    pixels = count // source.grid.channels
+    every = _pixel_step(pixels, source.grid)
+    rows = -(-pixels // every) * source.grid.channels if watch else 0
+    seen = np.empty((rows, SEEN), "i2")
+    kernels.trace(
+        source.codes,
+        source.first,
+        source.grid.heights,
+        source.grid.widths,
+        np.zeros(len(source.grid), "i4"),
+        source.grid.channels,
+        tables.numbers,
+        tables.weights,
+        tables.bias,
+        tables.energy,
+        tables.levels,
+        *scratch(source.grid),
+        contexts,
+        symbols,
+        extras,
+        seen,
+        every,
+    )
+    return contexts, symbols, extras, seen
+
+
+def _pixel_step(pixels: int, grid: Grid) -> int:
+    """Return a distance of pixels that looks at about WEIGHT_VALUES values.
+
+    It has no divisor in common with a width, or some columns would be seen more than others.
+    """
+    step = -(-pixels * grid.channels // WEIGHT_VALUES)
+    widths = np.unique(grid.widths)
+    while step > 1 and (np.gcd(widths, step) > 1).any() and step < pixels:
+        step += 1
+    return max(1, step)
+
+
+def _fit_weights(source: LayerCodes, model: LayerModel) -> LayerModel:
+    """Least squares with less weight to outliers; nearly what least absolute error would give."""
+    channels = source.grid.channels
+    seen = _trace(source, model, watch=True)[3]
+    weights, bias = model.weights.copy(), model.bias.copy()
+    for channel in range(channels):
+        taps = predictor_taps(channels, channel, model.above)
+        known = seen[channel::channels, taps].astype("f8")
+        known = np.concatenate([known, np.ones((len(known), 1))], axis=1)
+        wanted = seen[channel::channels, TRUTH].astype("f8")
+        found = _solve(known, wanted, np.ones(len(wanted)))
+        for _ in range(ROBUST_ROUNDS):
+            left = np.abs(known @ found - wanted)
+            spread = 0.25 * (0.5 + float(left.sum()) / max(len(left), 1)) ** 2
+            found = _solve(known, wanted, 1 / (left * left + spread))
+        weights[channel, taps] = _bounded(found[:-1] * 4096)
+        bias[channel] = np.clip(np.rint(found[-1] * 16), -32768, 32767)
+    return replace(model, weights=weights, bias=bias)
+
+
+def _fit_energy(source: LayerCodes, model: LayerModel) -> LayerModel:
+    """Expected error as a linear function of errors nearby, by relative least squares."""
+    channels = source.grid.channels
+    seen = _trace(source, model, watch=True)[3]
+    energy = model.energy.copy()
+    levels: list[NDArray[np.floating[Any]]] = []
+    for channel in range(channels):
+        taps = energy_taps(channels, channel)
+        rows = seen[channel::channels].astype("f8")
+        known = np.concatenate([rows[:, 56:89][:, taps[:-1]], np.ones((len(rows), 1))], axis=1)
+        wanted = rows[:, ERROR]
+        found = _solve(known, wanted, np.ones(len(wanted)))
+        for _ in range(ROBUST_ROUNDS):
+            expected: NDArray[np.float64] = np.maximum(known @ found, 1.0)
+            found = _solve(known, wanted, 1 / (expected * expected))
+        energy[channel, taps[:-1]] = _bounded(found[:-1] * 256)
+        energy[channel, taps[-1]] = np.clip(np.rint(found[-1]), -4096, 4095)
+        levels.append(known @ found)
+    ends = np.quantile(np.concatenate(levels), [0.01, 0.995]) if len(seen) else [1, 2]
+    low, high = max(1.0, ends[0]), max(2.0, ends[1])
+    steps = np.rint(low * (high / low) ** (np.arange(THRESHOLDS) / (THRESHOLDS - 1)))
+    thresholds = np.clip(steps, 1, 4095).astype("i8")
+    return replace(model, energy=energy, thresholds=np.maximum.accumulate(thresholds))
+
+
+def _solve(
+    known: NDArray[np.float64], wanted: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted least squares with a slight pull to 0, so that any input has one solution."""
+    weighted = known * weight[:, np.newaxis]
+    normal = weighted.T @ known
+    pull = 1e-4 * max(float(np.trace(normal)) / len(normal), 1e-6)
+    found = np.linalg.solve(normal + pull * np.eye(len(normal)), weighted.T @ wanted)
+    return np.asarray(found, "f8")
+
+
+def _bounded(weights: NDArray[np.float64]) -> NDArray[np.int16]:
+    """Round weights; scale them down if their magnitudes would leave the bound of spec 7.1."""
+    size = float(np.abs(weights).sum())
+    limit = MAX_WEIGHT - 4096  # room for what the energy's other terms and rounding add
+    if size > limit:
+        weights = weights * (limit / size)
+    return np.rint(weights).astype("i2")

@@ -1,0 +1,336 @@
+"""The model of a field: prediction, expected error and tables, as numbers and as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat.coding.rans.bitstring import BitReader, BitWriter
+from dsqformat.coding.rans.geometry import (
+    ENERGY,
+    LEVELS,
+    LUT,
+    MAX_BITS,
+    PREDICTOR,
+    PROBABILITY_BITS,
+    SYMBOLS,
+    THRESHOLDS,
+    bin_count,
+    energy_taps,
+    predictor_taps,
+    symbol_count,
+)
+from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
+
+VERSION: Final = 1
+MAX_CONFIGS: Final = 64
+MAX_TABLES: Final = 256
+# Bounds the time of parsing; models are a few kilobytes.
+MAX_NBYTES: Final = 1 << 18
+# Sum of the magnitudes of the weights of one dot product: keeps it below 2^31.
+MAX_WEIGHT: Final = 32767
+# Frequencies are transmitted as numbers of 4 significant bits: 0 to 7 exactly, 4096 is the last.
+MAX_GRADE: Final = 80
+GRADES: Final = np.array(
+    [*range(8), *((8 + grade % 8) << (grade // 8 - 1) for grade in range(8, MAX_GRADE + 1))], "i8"
+)
+BIAS_ORDER, WEIGHT_ORDER, ENERGY_ORDER, THRESHOLD_ORDER, COUNT_ORDER, RUN_ORDER = 3, 7, 7, 2, 4, 1
+
+
+@dataclass(frozen=True)
+class LayerModel:
+    """How one configuration is coded: `bits` of a code below `above` known ones.
+
+    Attributes:
+        above: bits of a code in the layers before, 0 to 15.
+        bits: bits of the code in this layer, at least 1; above + bits <= 16.
+        bias: int32, shape (channels,), in 1/16.
+        weights: int16, shape (channels, PREDICTOR), in 1/4096.
+        energy: int16, shape (channels, ENERGY).
+        thresholds: int64, shape (THRESHOLDS,), ascending, below 4096.
+        grades: uint8, shape (tables, symbols): frequencies as `GRADES`.
+        table_of: uint16, shape (channels * LEVELS * bins,): the table of each context.
+    """
+
+    above: int
+    bits: int
+    bias: NDArray[np.int32]
+    weights: NDArray[np.int16]
+    energy: NDArray[np.int16]
+    thresholds: NDArray[np.int64]
+    grades: NDArray[np.uint8]
+    table_of: NDArray[np.uint16]
+
+
+def frequencies(grades: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the frequencies of each table: sums are 4096, 0 only where the grade is.
+
+    Args:
+        grades: uint8, shape (tables, symbols), at least one above 0 in each table.
+    """
+    raw = GRADES[grades]
+    scaled = (raw << PROBABILITY_BITS) // raw.sum(axis=1, keepdims=True)
+    counts = np.where(raw > 0, np.maximum(scaled, 1), 0)
+    largest = counts.argmax(axis=1)  # the first of equals
+    counts[np.arange(len(counts)), largest] += (1 << PROBABILITY_BITS) - counts.sum(axis=1)
+    return counts
+
+
+@dataclass(frozen=True)
+class KernelTables:
+    """A model as the arrays that the kernels take; see `kernels.rans.trace`."""
+
+    numbers: NDArray[np.int32]
+    weights: NDArray[np.int16]
+    bias: NDArray[np.int32]
+    energy: NDArray[np.int16]
+    levels: NDArray[np.uint8]
+    table_of: NDArray[np.uint16]
+    symbol_of: NDArray[np.uint8]
+    ranges: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class PixelModel:
+    """The entropy-coding model of one field in one shard.
+
+    Attributes:
+        channels: values per pixel, 1 to 4.
+        layers: one per configuration (above, bits), ascending.
+    """
+
+    channels: int
+    layers: tuple[LayerModel, ...]
+
+    @cached_property
+    def config_of(self) -> dict[tuple[int, int], int]:
+        """Number of the configuration with (above, bits)."""
+        return {(layer.above, layer.bits): i for i, layer in enumerate(self.layers)}
+
+    @cached_property
+    def kernel_tables(self) -> KernelTables:
+        """The same as arrays."""
+        numbers, tables, symbols, ranges = [], [], [], []
+        context = table = 0
+        for layer in self.layers:
+            numbers.append((layer.above, layer.bits, context, bin_count(layer.bits)))
+            context += len(layer.table_of)
+            tables.append(layer.table_of + table)
+            table += len(layer.grades)
+            counts = frequencies(layer.grades)
+            starts = np.cumsum(counts, axis=1) - counts
+            entry = np.zeros((len(counts), SYMBOLS), "<u4")
+            entry[:, : counts.shape[1]] = counts << 16 | starts
+            ranges.append(entry)
+            alphabet = np.arange(counts.shape[1], dtype="u1")
+            symbols += [np.repeat(alphabet, row) for row in counts]
+        return KernelTables(
+            numbers=np.array(numbers, "i4").ravel(),
+            weights=_joined([layer.weights for layer in self.layers], "i2"),
+            bias=_joined([layer.bias for layer in self.layers], "i4"),
+            energy=_joined([layer.energy for layer in self.layers], "i2"),
+            levels=_joined([level_table(layer.thresholds) for layer in self.layers], "u1"),
+            table_of=_joined(tables, "u2"),
+            symbol_of=_joined(symbols, "u1"),
+            ranges=_joined(ranges, "u4"),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the model as bytes."""
+        bits = BitWriter()
+        bits.fixed(VERSION, 8)
+        bits.fixed(self.channels - 1, 2)
+        bits.fixed(len(self.layers) - 1, 6)
+        for layer in self.layers:
+            _write_layer(bits, layer, self.channels)
+        return bits.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | memoryview, what: str = "model") -> PixelModel:
+        """Undo `to_bytes`.
+
+        Args:
+            data: untrusted bytes.
+            what: what they are, for error messages.
+
+        Raises:
+            CorruptShardError: the bytes contradict spec 7.1.
+            UnsupportedFeatureError: they have another version.
+        """
+        if len(data) > MAX_NBYTES:
+            raise CorruptShardError(f"{what}: {len(data)} bytes, expected at most {MAX_NBYTES}")
+        bits = BitReader(data, what)
+        version = bits.fixed(8)
+        if version != VERSION:
+            raise UnsupportedFeatureError(f"{what}: version {version}, expected {VERSION}")
+        channels = bits.fixed(2) + 1
+        layers = [_read_layer(bits, channels) for _ in range(bits.fixed(6) + 1)]
+        bits.finish()
+        order = [(layer.above, layer.bits) for layer in layers]
+        if order != sorted(set(order)):
+            raise CorruptShardError(f"{what}: its configurations are not in ascending order")
+        return cls(channels, tuple(layers))
+
+
+def level_table(thresholds: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the level of every energy, uint8, shape (LUT,): the thresholds not above it."""
+    return np.searchsorted(thresholds, np.arange(LUT), "right").astype("u1")
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
+    return np.concatenate([np.asarray(part).ravel() for part in parts]).astype(dtype)
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def _write_layer(bits: BitWriter, layer: LayerModel, channels: int) -> None:
+    bits.fixed(layer.above, 4)
+    bits.fixed(layer.bits - 1, 4)
+    for channel in range(channels):
+        bits.signed(int(layer.bias[channel]), BIAS_ORDER)
+        for tap in predictor_taps(channels, channel, layer.above):
+            bits.signed(int(layer.weights[channel, tap]), WEIGHT_ORDER)
+        for tap in energy_taps(channels, channel):
+            bits.signed(int(layer.energy[channel, tap]), ENERGY_ORDER)
+    for step in np.diff(layer.thresholds, prepend=0):
+        bits.unsigned(int(step), THRESHOLD_ORDER)
+    bits.unsigned(len(layer.grades) - 1, COUNT_ORDER)
+    _write_grades(bits, layer.grades.astype("i8"))
+    _write_map(bits, layer)
+
+
+def _write_grades(bits: BitWriter, grades: NDArray[np.int64]) -> None:
+    deltas = np.diff(grades, axis=0, prepend=np.zeros((1, grades.shape[1]), "i8"))
+    candidates = []
+    for order in range(4):
+        writer = BitWriter()
+        for delta in deltas.ravel().tolist():
+            writer.signed(delta, order)
+        candidates.append(writer)
+    order = min(range(4), key=lambda i: candidates[i].bit_count)
+    bits.fixed(order, 2)
+    for delta in deltas.ravel().tolist():
+        bits.signed(delta, order)
+
+
+def _write_map(bits: BitWriter, layer: LayerModel) -> None:
+    tables = layer.table_of.tolist()
+    if len(layer.grades) == 1:
+        return
+    bins = bin_count(layer.bits)
+    width = (len(layer.grades) - 1).bit_length()
+    at, previous = 0, 0
+    while at < len(tables):
+        run = at
+        while run < len(tables) and tables[run] == previous:
+            run += 1
+        bits.unsigned(run - at, RUN_ORDER)
+        at = run
+        if at == len(tables):
+            break
+        has_above = at // bins % LEVELS > 0 and tables[at - bins] != previous
+        if has_above:
+            bits.fixed(int(tables[at] == tables[at - bins]), 1)
+        if not has_above or tables[at] != tables[at - bins]:
+            bits.fixed(tables[at], width)
+        previous = tables[at]
+        at += 1
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def _read_layer(bits: BitReader, channels: int) -> LayerModel:
+    above = bits.fixed(4)
+    width = bits.fixed(4) + 1
+    if above + width > MAX_BITS:
+        raise CorruptShardError(f"{bits.what}: {above} + {width} bits, expected at most {MAX_BITS}")
+    bias = np.zeros(channels, "i4")
+    weights = np.zeros((channels, PREDICTOR), "i8")
+    energy = np.zeros((channels, ENERGY), "i8")
+    for channel in range(channels):
+        bias[channel] = bits.signed(BIAS_ORDER)
+        for tap in predictor_taps(channels, channel, above):
+            weights[channel, tap] = bits.signed(WEIGHT_ORDER)
+        for tap in energy_taps(channels, channel):
+            energy[channel, tap] = bits.signed(ENERGY_ORDER)
+    for name, values in (("predictor", weights), ("energy", energy)):
+        if np.abs(values).sum(axis=1).max() > MAX_WEIGHT:
+            raise CorruptShardError(f"{bits.what}: {name} weights above {MAX_WEIGHT} in sum")
+    thresholds = np.cumsum([bits.unsigned(THRESHOLD_ORDER) for _ in range(THRESHOLDS)])
+    if thresholds[-1] >= LUT:
+        raise CorruptShardError(f"{bits.what}: a threshold is {thresholds[-1]}, expected < {LUT}")
+    tables = bits.unsigned(COUNT_ORDER) + 1
+    if tables > MAX_TABLES:
+        raise CorruptShardError(f"{bits.what}: {tables} tables, expected at most {MAX_TABLES}")
+    grades = _read_grades(bits, tables, symbol_count(width))
+    table_of = _read_map(bits, tables, channels * LEVELS * bin_count(width), bin_count(width))
+    return LayerModel(
+        above,
+        width,
+        bias,
+        weights.astype("i2"),
+        energy.astype("i2"),
+        thresholds,
+        grades,
+        table_of,
+    )
+
+
+def _read_grades(bits: BitReader, tables: int, symbols: int) -> NDArray[np.uint8]:
+    order = bits.fixed(2)
+    grades = np.zeros((tables, symbols), "u1")
+    row = [0] * symbols
+    for table in range(tables):
+        for symbol in range(symbols):
+            row[symbol] += bits.signed(order)
+            if not 0 <= row[symbol] <= MAX_GRADE:
+                raise CorruptShardError(
+                    f"{bits.what}: table {table}: grade {row[symbol]}, expected 0 to {MAX_GRADE}"
+                )
+        if not any(row):
+            raise CorruptShardError(f"{bits.what}: table {table} has no symbol")
+        grades[table] = row
+    return grades
+
+
+def _read_map(bits: BitReader, tables: int, contexts: int, bins: int) -> NDArray[np.uint16]:
+    table_of = [0] * contexts
+    if tables == 1:
+        return np.array(table_of, "u2")
+    width = (tables - 1).bit_length()
+    at, previous = 0, 0
+    while at < contexts:
+        run = bits.unsigned(RUN_ORDER)
+        if run > contexts - at:
+            raise CorruptShardError(f"{bits.what}: {contexts} contexts, a run ends behind them")
+        table_of[at : at + run] = [previous] * run
+        at += run
+        if at == contexts:
+            break
+        has_above = at // bins % LEVELS > 0 and table_of[at - bins] != previous
+        previous = table_of[at - bins] if has_above and bits.fixed(1) else bits.fixed(width)
+        if previous >= tables:
+            raise CorruptShardError(f"{bits.what}: table {previous} of {tables}")
+        table_of[at] = previous
+        at += 1
+    if len(set(table_of)) != tables:
+        raise CorruptShardError(f"{bits.what}: {tables} tables, only {len(set(table_of))} in use")
+    return np.array(table_of, "u2")
+
+
+__all__ = [
+    "GRADES",
+    "MAX_CONFIGS",
+    "KernelTables",
+    "LayerModel",
+    "PixelModel",
+    "frequencies",
+    "level_table",
+]

@@ -1,0 +1,291 @@
+"""The kernels of `rans` in NumPy: the same results, all streams of a segment in step.
+
+Streams that hold samples of several shapes or widths are divided into groups that agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat.kernels.plain_lanes import DIRECT_BITS, Ints, Lanes
+
+SYMBOLS, LOW = 40, 1 << 16
+Model = tuple[NDArray[Any], ...]
+
+
+def trace(
+    codes: NDArray[np.uint16],
+    first: NDArray[np.int64],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    config: NDArray[np.int32],
+    channels: int,
+    numbers: NDArray[np.int32],
+    weights: NDArray[np.int16],
+    bias: NDArray[np.int32],
+    energy: NDArray[np.int16],
+    levels: NDArray[np.uint8],
+    rows: NDArray[np.int16],
+    errors: NDArray[np.int16],
+    contexts: NDArray[np.int32],
+    symbols: NDArray[np.uint8],
+    extras: NDArray[np.uint16],
+    seen: NDArray[np.int16],
+    every: int,
+) -> None:
+    """As `rans.trace`."""
+    del rows, errors
+    model = (numbers, weights, bias, energy, levels)
+    counts = np.where(config >= 0, heights * widths * channels, 0)
+    target = np.cumsum(counts) - counts
+    for chosen in _alike(heights, widths, config, np.arange(len(first))):
+        shape = (int(heights[chosen[0]]), int(widths[chosen[0]]), channels)
+        values = codes[first[chosen, np.newaxis] + np.arange(np.prod(shape))]
+        number = int(config[chosen[0]])
+        coarse = (values >> int(numbers[4 * number + 1])).reshape(-1, *shape)
+        lanes = Lanes(model, number, channels, coarse)
+        out = (contexts, symbols, extras, seen)
+        _trace_alike(lanes, values.astype("i8"), target[chosen], out, every)
+
+
+def _trace_alike(
+    lanes: Lanes, codes: Ints, target: Ints, out: tuple[NDArray[Any], ...], every: int
+) -> None:
+    contexts, symbols, extras, seen = out
+    channels = lanes.channels
+    for i, (y, x, k) in enumerate(_positions(lanes)):
+        value = codes[:, i]
+        base = value >> lanes.bits << lanes.bits
+        predicted, level = lanes.expect(y, x, k)
+        pixel = (target + i) // channels
+        row = pixel // every * channels + k
+        watched = np.nonzero((pixel % every == 0) & (row < len(seen)))[0]
+        if len(watched):
+            seen[row[watched], :89] = lanes.look_around(y, x, k)[watched]
+        contexts[target + i] = lanes.contexts(k, predicted, level, base)
+        symbol, extra = value - base, np.zeros_like(value)
+        if lanes.bits > DIRECT_BITS:
+            z = _fold(symbol, lanes.whole(predicted, base), (1 << lanes.bits) - 1)
+            size = np.frexp(np.maximum(z, 16).astype("f8"))[1] - 1
+            coded = 16 + 2 * (size - 4) + (z >> (size - 1) & 1)
+            symbol = np.where(z < 16, z, coded)
+            extra = np.where(z < 16, 0, z & ((1 << (size - 1)) - 1))
+        symbols[target + i] = symbol
+        extras[target + i] = extra
+        lanes.store(x, k, value, predicted)
+        if len(watched):
+            at = (x + 2) * channels + k
+            seen[row[watched], 89] = lanes.errors[watched, lanes.stride + at]
+            seen[row[watched], 90] = lanes.rows[watched, 2 * lanes.stride + at]
+        if k == channels - 1:
+            lanes.end_pixel(y, x)
+
+
+def encode_streams(
+    contexts: NDArray[np.int32],
+    symbols: NDArray[np.uint8],
+    extras: NDArray[np.uint16],
+    stream_end: NDArray[np.int64],
+    table_of: NDArray[np.uint16],
+    ranges: NDArray[np.uint32],
+    out: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+) -> int:
+    """As `rans.encode_streams`."""
+    entries = ranges[table_of[contexts].astype("i8") * SYMBOLS + symbols].astype("i8")
+    if not entries.all() or not (entries >> 16).all():
+        return -1 - int(np.nonzero(entries >> 16 == 0)[0].max())
+    counts = np.diff(stream_end, prepend=0)
+    state = np.zeros(len(counts), "i8")
+    lane_parts: list[Ints] = []
+    word_parts: list[Ints] = []
+
+    def emit(lanes: Ints) -> None:
+        lane_parts.append(lanes)
+        word_parts.append(state[lanes] & 65535)
+        state[lanes] >>= 16
+
+    for step in range(int(counts.max(initial=0))):
+        lanes = np.nonzero(counts > step)[0]
+        i = stream_end[lanes] - 1 - step
+        raw = lanes[symbols[i] >= 16]
+        if len(raw):
+            j = stream_end[raw] - 1 - step
+            size = 3 + ((symbols[j].astype("i8") - 16) >> 1)
+            emit(raw[state[raw] >> (32 - size) > 0])
+            state[raw] = state[raw] << size | extras[j]
+        frequency = entries[i] >> 16
+        emit(lanes[state[lanes] >> 20 >= frequency])
+        whole, rest = np.divmod(state[lanes], frequency)
+        state[lanes] = (whole << 12) + (entries[i] & 65535) + rest
+    lane = np.concatenate(lane_parts) if lane_parts else np.empty(0, "i8")
+    word = np.concatenate(word_parts) if word_parts else np.empty(0, "i8")
+    order = np.argsort(lane, kind="stable")
+    ends = np.searchsorted(lane[order], np.arange(len(counts)), "right").tolist()
+    streams, begin = [], 0
+    for number, end in enumerate(ends):
+        head = int(state[number])
+        body = word[order[begin:end]][::-1].astype(">u2").tobytes()
+        streams.append(head.to_bytes((head.bit_length() + 7) // 8, "big") + body)
+        lengths[number] = len(streams[-1])
+        begin = end
+    joined = b"".join(streams)
+    at = len(out) - len(joined)
+    out[at:] = np.frombuffer(joined, "u1")
+    return at
+
+
+def decode_streams(
+    data: NDArray[np.uint8],
+    stream_end: NDArray[np.int64],
+    samples_per_stream: int,
+    codes: NDArray[np.uint16],
+    first: NDArray[np.int64],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    config: NDArray[np.int32],
+    channels: int,
+    numbers: NDArray[np.int32],
+    weights: NDArray[np.int16],
+    bias: NDArray[np.int32],
+    energy: NDArray[np.int16],
+    levels: NDArray[np.uint8],
+    table_of: NDArray[np.uint16],
+    symbol_of: NDArray[np.uint8],
+    ranges: NDArray[np.uint32],
+    rows: NDArray[np.int16],
+    errors: NDArray[np.int16],
+) -> int:
+    """As `rans.decode_streams`; of several corrupt samples another one may be named."""
+    del rows, errors
+    model = (numbers, weights, bias, energy, levels)
+    reader = _Streams(data, stream_end, table_of, symbol_of, ranges)
+    for turn in range(samples_per_stream):
+        samples = np.arange(turn, len(first), samples_per_stream)
+        for chosen in _alike(heights, widths, config, samples):
+            shape = (int(heights[chosen[0]]), int(widths[chosen[0]]), channels)
+            places = first[chosen, np.newaxis] + np.arange(np.prod(shape))
+            lanes = Lanes(
+                model, int(config[chosen[0]]), channels, codes[places].reshape(-1, *shape)
+            )
+            values = np.empty(places.shape, "u2")
+            bad = _decode_alike(lanes, reader, chosen // samples_per_stream, values)
+            if bad >= 0:
+                return int(chosen[bad])
+            codes[places] = values
+    left = np.nonzero((reader.state != 0) | (reader.pos != stream_end))[0]
+    return min((int(left[0]) + 1) * samples_per_stream, len(first)) - 1 if len(left) else -1
+
+
+class _Streams:
+    """States of all rANS streams."""
+
+    def __init__(
+        self,
+        data: NDArray[np.uint8],
+        stream_end: Ints,
+        table_of: NDArray[np.uint16],
+        symbol_of: NDArray[np.uint8],
+        ranges: NDArray[np.uint32],
+    ) -> None:
+        self.end = stream_end
+        self.pos = np.concatenate([[0], stream_end[:-1]]).astype("i8")
+        length = self.end - self.pos
+        head = np.minimum(length, 4 - (length & 1))
+        self.state = np.zeros(len(stream_end), "i8")
+        self.data = np.concatenate([data, np.zeros(4, "u1")]).astype("i8")
+        for i in range(4):
+            some = np.nonzero(head > i)[0]
+            self.state[some] = self.state[some] << 8 | self.data[self.pos[some] + i]
+        self.pos += head
+        self.table_of = table_of.astype("i8")
+        self.symbol_of = symbol_of.astype("i8")
+        self.frequency = (ranges >> 16).astype("i8")
+        self.start = (ranges & 65535).astype("i8")
+
+    def symbols(self, lanes: Ints | slice, contexts: Ints) -> Ints:
+        """Decode one symbol of some streams."""
+        state = self.state[lanes]
+        slot = state & 4095
+        table = self.table_of[contexts]
+        symbol: Ints = self.symbol_of[(table << 12) + slot]
+        entry = table * SYMBOLS + symbol
+        self.state[lanes] = self.frequency[entry] * (state >> 12) + slot - self.start[entry]
+        self._refill()
+        return symbol
+
+    def raw(self, lanes: Ints, size: Ints) -> Ints:
+        """Decode some plain bits of some streams."""
+        found: Ints = self.state[lanes] & ((1 << size) - 1)
+        self.state[lanes] >>= size
+        self._refill()
+        return found
+
+    def _refill(self) -> None:
+        low = np.nonzero((self.state < LOW) & (self.pos < self.end))[0]
+        if len(low):
+            at = self.pos[low]
+            self.state[low] = self.state[low] << 16 | self.data[at] << 8 | self.data[at + 1]
+            self.pos[low] = at + 2
+
+
+def _decode_alike(lanes: Lanes, reader: _Streams, streams: Ints, values: NDArray[np.uint16]) -> int:
+    """Decode one sample of each of some streams; return -1 or a lane that is corrupt."""
+    chosen: Ints | slice = slice(None) if len(streams) == len(reader.state) else streams
+    coarse = lanes.coarse.reshape(len(streams), -1).astype("i8") << lanes.bits
+    top = (1 << lanes.bits) - 1
+    for i, (y, x, k) in enumerate(_positions(lanes)):
+        base = coarse[:, i]
+        predicted, level = lanes.expect(y, x, k)
+        symbol = reader.symbols(chosen, lanes.contexts(k, predicted, level, base))
+        if lanes.bits > DIRECT_BITS:
+            some = np.nonzero(symbol >= 16)[0]
+            if len(some):
+                size = 3 + ((symbol[some] - 16) >> 1)
+                high = (2 | (symbol[some] & 1)) << size
+                symbol[some] = high | reader.raw(streams[some], size)
+                if (symbol[some] > top).any():
+                    return int(some[symbol[some].argmax()])
+            symbol = _unfold(symbol, lanes.whole(predicted, base), top)
+        value = symbol + base
+        values[:, i] = value
+        lanes.store(x, k, value, predicted)
+        if k == lanes.channels - 1:
+            lanes.end_pixel(y, x)
+    return -1
+
+
+def _positions(lanes: Lanes) -> Iterator[tuple[int, int, int]]:
+    for y in range(lanes.height):
+        lanes.start_row(y)
+        for x in range(lanes.width):
+            for k in range(lanes.channels):
+                yield y, x, k
+
+
+def _alike(heights: Ints, widths: Ints, config: NDArray[np.int32], samples: Ints) -> Iterator[Ints]:
+    """Divide samples that have values into groups of one shape and configuration."""
+    samples = samples[(config[samples] >= 0) & (heights[samples] * widths[samples] > 0)]
+    key = np.stack([heights[samples], widths[samples], config[samples]], axis=1)
+    _, group = np.unique(key, axis=0, return_inverse=True)
+    group = group.ravel()
+    for number in range(int(group.max(initial=-1)) + 1):
+        yield samples[group == number]
+
+
+def _fold(value: Ints, expected: Ints, top: int) -> Ints:
+    reach = np.minimum(expected, top - expected)
+    d = value - expected
+    near = np.where(d >= 0, 2 * d, -2 * d - 1)
+    return np.where(np.abs(d) > reach, np.abs(d) + reach, near)
+
+
+def _unfold(z: Ints, expected: Ints, top: int) -> Ints:
+    reach = np.minimum(expected, top - expected)
+    far = np.where(expected < top - expected, z - reach, reach - z)
+    near = np.where(z & 1, -((z + 1) >> 1), z >> 1)
+    return expected + np.where(z > 2 * reach, far, near)
