@@ -1,0 +1,189 @@
+"""`rans` coding: compiled kernels and NumPy agree to the byte; damage gives typed errors."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsqformat.coding.rans import segment
+from dsqformat.coding.rans.fitting import fit
+from dsqformat.coding.rans.model import PixelModel
+from dsqformat.coding.rans.segment import decode_layer, encode_layer
+from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
+from dsqformat.kernels import COMPILED
+from dsqformat.kernels import plain_rans as plain
+
+
+def pictures(shapes, bits, seed=0):
+    """Smooth random codes of the given shapes and bits, flat, and their shapes."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for shape, width in zip(shapes, bits, strict=True):
+        walk = np.cumsum(rng.normal(0, 0.04, shape), axis=max(0, len(shape) - 2))
+        noisy = 0.5 + walk + rng.normal(0, 0.02, shape)
+        parts.append(np.clip(noisy * (1 << width), 0, (1 << width) - 1).astype("u2").ravel())
+    return np.concatenate(parts), np.array(shapes, "i8")
+
+
+def widths(bits, plan):
+    rows = []
+    for width in bits:
+        row = []
+        for part in plan:
+            row.append(min(part, width - sum(row)))
+        rows.append([*row, width - sum(row)])
+    return np.array(rows, "u1")
+
+
+CASES = [
+    ([(9, 7, 3)] * 6, [8] * 6, []),
+    ([(9, 7, 3)] * 6, [8] * 6, [4, 2]),
+    ([(5, 6)] * 5, [2, 3, 4, 1, 6], [2]),
+    ([(40,), (1,), (0,), (17,)], [16, 12, 9, 5], [8]),
+    ([(3, 4, 1), (6, 2, 1), (1, 1, 1)], [1, 4, 2], []),
+    ([(3, 5, 4)] * 3, [6, 6, 5], [4, 1]),
+    ([(2, 3, 4, 5)] * 3, [7] * 3, [4, 2]),
+    ([(4, 4, 2)] * 3, [16] * 3, [4, 2]),
+]
+
+
+def encode_all(model, codes, shape, width, per_stream):
+    return [
+        encode_layer(model, codes, shape, width, layer, per_stream)
+        for layer in range(width.shape[1])
+    ]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+@pytest.mark.parametrize("per_stream", [1, 2, 4096])
+def test_layers_come_back_and_numpy_agrees(case, per_stream, monkeypatch):
+    shapes, bits, plan = CASES[case]
+    codes, shape = pictures(shapes, bits)
+    width = widths(bits, plan)
+    model = PixelModel.from_bytes(fit(codes, shape, width, complete=True).to_bytes())
+    data = encode_all(model, codes, shape, width, per_stream)
+    results = []
+    for kernels in ([segment.kernels] if COMPILED else []) + [plain]:
+        monkeypatch.setattr(segment, "kernels", kernels)
+        assert encode_all(model, codes, shape, width, per_stream) == data
+        known = None
+        for layer, segment_bytes in enumerate(data):
+            known = decode_layer(model, segment_bytes, known, shape, width, layer)
+            results.append(known)
+        np.testing.assert_array_equal(known, codes)
+    half = len(results) // 2
+    if COMPILED:
+        for a, b in zip(results[:half], results[half:], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("case", [1, 2, 3])
+def test_fitting_in_numpy_gives_the_same_model(case, monkeypatch):
+    shapes, bits, plan = CASES[case]
+    codes, shape = pictures(shapes, bits)
+    width = widths(bits, plan)
+    expected = fit(codes, shape, width).to_bytes()
+    monkeypatch.setattr("dsqformat.coding.rans.fitting.kernels", plain)
+    assert fit(codes, shape, width).to_bytes() == expected
+
+
+def test_model_codes_samples_it_was_not_fitted_to():
+    codes, shape = pictures([(8, 8, 3)] * 4, [8] * 4)
+    width = widths([8] * 4, [4, 2])
+    model = fit(codes, shape, width)
+    other = np.random.default_rng(1).integers(0, 256, len(codes)).astype("u2")
+    known = None
+    for layer, data in enumerate(encode_all(model, other, shape, width, 2)):
+        known = decode_layer(model, data, known, shape, width, layer)
+    np.testing.assert_array_equal(known, other)
+
+
+@pytest.fixture(scope="module")
+def damaged():
+    shapes, bits = [(6, 5, 3)] * 5, [8] * 5
+    codes, shape = pictures(shapes, bits)
+    width = widths(bits, [4])
+    model = fit(codes, shape, width)
+    data = encode_all(model, codes, shape, width, 2)
+    return model, codes, shape, width, data
+
+
+def test_every_prefix_and_longer_data_is_refused(damaged):
+    model, _, shape, width, data = damaged
+    for end in range(len(data[0])):
+        with pytest.raises(CorruptShardError):
+            decode_layer(model, data[0][:end], None, shape, width, 0)
+    with pytest.raises(CorruptShardError):
+        decode_layer(model, data[0] + b"\0", None, shape, width, 0)
+
+
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
+)
+def test_damaged_streams_give_codes_in_range_or_an_error(damaged, flips):
+    model, codes, shape, width, data = damaged
+    for layer in (0, 1):
+        mutated = bytearray(data[layer])
+        for at, mask in flips:
+            mutated[at % len(mutated)] ^= mask
+        coarse = None if layer == 0 else codes >> 4
+        try:
+            got = decode_layer(model, bytes(mutated), coarse, shape, width, layer)
+        except CorruptShardError:
+            continue
+        assert got.max() < 1 << (4, 8)[layer]
+
+
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
+)
+def test_damaged_models_are_refused_or_harmless(damaged, flips):
+    model, codes, shape, width, data = damaged
+    mutated = bytearray(model.to_bytes())
+    for at, mask in flips:
+        mutated[at % len(mutated)] ^= mask
+    try:
+        other = PixelModel.from_bytes(bytes(mutated))
+        decode_layer(other, data[1], codes >> 4, shape, width, 1)
+    except (CorruptShardError, UnsupportedFeatureError):
+        return
+
+
+def test_huge_counts_allocate_nothing(damaged):
+    model = damaged[0]
+    shape = np.array([[1 << 14, 1 << 12, 3]], "i8")
+    with pytest.raises(CorruptShardError):
+        decode_layer(model, bytes(60), None, shape, np.array([[4, 4]], "u1"), 0)
+
+
+def test_arguments_are_checked(damaged):
+    model, codes, shape, width, data = damaged
+    with pytest.raises(ValueError, match="per stream"):
+        encode_layer(model, codes, shape, width, 0, 0)
+    with pytest.raises(ValueError, match="needs what the layers before say"):
+        decode_layer(model, data[1], None, shape, width, 1)
+    with pytest.raises(ValueError, match="more bits"):
+        decode_layer(model, data[1], codes, shape, width, 1)
+    with pytest.raises(ValueError, match="no layer of"):
+        encode_layer(model, codes, shape, width + np.uint8(1), 0, 1)
+
+
+def test_models_survive_their_bytes():
+    for (shapes, bits, plan), complete in itertools.product(CASES, (True, False)):
+        codes, shape = pictures(shapes, bits, seed=3)
+        data = fit(codes, shape, widths(bits, plan), complete=complete).to_bytes()
+        assert PixelModel.from_bytes(data).to_bytes() == data
+
+
+@pytest.mark.parametrize("threads", [2, 3, 50])
+def test_threads_divide_the_streams(threads):
+    for shapes, bits, plan in CASES:
+        codes, shape = pictures(shapes, bits, seed=4)
+        width = widths(bits, plan)
+        model = fit(codes, shape, width)
+        known = None
+        for layer, data in enumerate(encode_all(model, codes, shape, width, 1)):
+            known = decode_layer(model, data, known, shape, width, layer, threads=threads)
+        np.testing.assert_array_equal(known, codes)
