@@ -1,0 +1,110 @@
+"""From codes to pixels in NumPy, all blocks of a size at once (SPEC 9).
+
+The products of matrices may come from elsewhere: binary32 is exact, because every sum stays
+below 2^24, so torch on a CPU or a GPU (with TF32 off) returns the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqblock.colour import PIXEL_LIMIT, to_channels
+from dsqblock.layout import BASES, SIZES, band
+from dsqblock.model import BlockModel
+
+MatMul = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+
+def prefix_codes(
+    codes: NDArray[np.int32], leaves: NDArray[np.uint8], missing: int
+) -> NDArray[np.int32]:
+    """Return what the codes are without the last `missing` layers: halved, DC rounded down."""
+    coarse: NDArray[np.int32] = np.sign(codes) * (np.abs(codes) >> missing)
+    y, x = np.indices(codes.shape[1:])
+    size = 4 << leaves.repeat(4, 0).repeat(4, 1).astype("i8")
+    dc = (y % size == 0) & (x % size == 0)
+    coarse[:, dc] = codes[:, dc] >> missing
+    return coarse
+
+
+def reconstruct(
+    model: BlockModel,
+    codes: NDArray[np.int32],
+    leaves: NDArray[np.uint8],
+    qp: int,
+    layers: int,
+    matmul: MatMul = np.matmul,
+) -> NDArray[np.int64]:
+    """Return the channels of one picture in 2^-14, int64, shape (height, width, planes), padded.
+
+    Args:
+        model: of the shard.
+        codes: int32, shape (planes, height, width), of the first `layers` layers.
+        leaves: uint8, shape (height / 4, width / 4), the index of the block size of each cell.
+        qp: 0 to 175.
+        layers: how many layers the codes have.
+        matmul: product of stacks of matrices in binary32.
+    """
+    steps = model.band_steps(np.array([qp]), len(model.layers) - layers)[0].reshape(2, 8)
+    offsets = np.array(model.offsets[layers - 1], "i8")
+    pixels = np.zeros(codes.shape, "i8")
+    for index, size in enumerate(SIZES):
+        cells = size // 4
+        ys, xs = np.nonzero(leaves == index)
+        origin = (ys % cells == 0) & (xs % cells == 0)
+        ys, xs = 4 * ys[origin], 4 * xs[origin]
+        if not len(ys):
+            continue
+        inner = np.arange(size)
+        place = (
+            slice(None),
+            ys[:, None, None] + inner[:, None],
+            xs[:, None, None] + inner,
+        )
+        coefs = _dequantize(codes[place].astype("i8"), steps, offsets, index)
+        limit = 65535 >> index
+        basis = BASES[index, :size, :size].astype("f4")
+        half = np.asarray(matmul(np.ascontiguousarray(basis.T), coefs.astype("f4"))).astype("i8")
+        half = np.clip((half + 32) >> 6, -limit, limit)
+        full = np.asarray(matmul(half.astype("f4"), basis)).astype("i8")
+        full = (full + (1 << (8 - index))) >> (9 - index)
+        pixels[place] = np.clip(full, -PIXEL_LIMIT, PIXEL_LIMIT)
+    return to_channels(pixels, model.channel_offsets, model.rgb)
+
+
+def to_octets(channels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Round channels in 2^-14 to bytes."""
+    out: NDArray[np.uint8] = np.clip((channels + 8192) >> 14, 0, 255).astype("u1")
+    return out
+
+
+def to_floats(channels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return channels in 2^-14 as binary32, 1 for 255."""
+    clipped: NDArray[np.float32] = np.clip(channels, 0, 255 << 14).astype("f4")
+    clipped /= np.float32(255 << 14)
+    return clipped
+
+
+def _dequantize(
+    codes: NDArray[np.int64], steps: NDArray[np.int64], offsets: NDArray[np.int64], index: int
+) -> NDArray[np.int64]:
+    """Return coefficients of blocks, shape (planes, blocks, size, size)."""
+    size = SIZES[index]
+    bands = np.array([[band(v, u, size) for u in range(size)] for v in range(size)])
+    bands[0, 0] = 7
+    chroma = np.minimum(np.arange(len(codes)), 1)
+    step: NDArray[Any] = steps[chroma][:, bands][:, None]
+    a = np.abs(codes)
+    class_ = 3 * chroma[:, None, None, None] + np.clip(a, 1, 3) - 1
+    value = np.where(codes == 0, 0, np.sign(codes) * (16 * a + offsets[class_]))
+    value[:, :, 0, 0] = 16 * codes[:, :, 0, 0] + offsets[6]
+    value *= step
+    shift = 5 + 2 * index
+    rounded = (np.abs(value) + (1 << (shift - 1))) >> shift
+    limit = 65535 >> index
+    out: NDArray[np.int64] = np.sign(value) * np.minimum(rounded, limit)
+    return out
