@@ -2,7 +2,8 @@
 
 Written from format.md alone, to be read beside it; each function names its section. It decodes a
 whole shard held in memory and verifies everything the text lets a reader verify. The schema is
-read by reference_schema.py, columns by reference_columns.py, zstd frames by reference_zstd.py.
+read by reference_schema.py, columns by reference_columns.py, zstd frames by reference_zstd.py,
+models and segments in coding 2 by reference_rans.py.
 
     python spec/reference_decoder.py FILE.dsq [--layers N]     a JSON summary
     python spec/reference_decoder.py --vectors spec/vectors    all conformance vectors
@@ -17,9 +18,11 @@ import math
 import re
 import struct
 import sys
+from functools import partial
 from pathlib import Path
 
 from reference_columns import Cursor, ceil_div, decode_column, unpack_bits, zstd_content
+from reference_rans import FIELDS, MODEL_NBYTES, decode_segment, parse_models
 from reference_schema import (
     LETTERS,
     DecodeError,
@@ -33,13 +36,13 @@ from reference_schema import (
 )
 
 MAGIC = b"\x8bDSQ\r\n\x1a\n"
-KNOWN_INCOMPATIBLE = 1  # section 16: bit 0, some field has `patch`
+KNOWN_INCOMPATIBLE = 3  # section 16: bit 0, some field has `patch`; bit 1, there is `MODL`
 # Section 5.2: kind -> (place, required flag or None where the table leaves it open).
 KINDS = {
     "SCHM": ("head", 1),
     "CHNK": ("head", 1),
     "KEYS": ("tail", 0),
-    "MODL": ("head", None),
+    "MODL": ("head", 1),
     "GRPS": ("head", None),
 }
 
@@ -116,7 +119,7 @@ def parse_directory(data, header):
         if kind in KINDS:
             require(place == KINDS[kind][0], "5.2", f"{kind} in the {place}")
             require(KINDS[kind][1] in (None, flags), "5.2", f"{kind}: wrong required flag")
-        if flags and kind not in ("SCHM", "CHNK"):
+        if flags and kind not in ("SCHM", "CHNK", "MODL"):
             raise Unsupported(f"section 5.2: unknown required section {kind}")
         sections = head if place == "head" else tail
         sections[kind] = {"offset": offset, "nbytes": nbytes, "raw_nbytes": raw, "coding": coding}
@@ -240,14 +243,20 @@ def layer_widths(stored_width, plan):
     return [*widths, stored_width - sum(widths)]
 
 
-def decode_layer(segment, counts, widths):
-    """Section 9: for each sample its values in this layer; none where the width is 0."""
+def decode_layer(segment, counts, widths, coding_2):
+    """Section 9: for each sample its values in this layer; none where the width is 0.
+
+    `coding_2` decodes what follows its coding byte; None where coding 2 is not allowed.
+    """
     if not any(n * w for n, w in zip(counts, widths, strict=True)):
         require(not segment, "9", "a layer without values has bytes")
         return [[] for _ in counts]
     cursor = Cursor(segment, "9")
     (coding,) = cursor.take(1)
-    require(coding <= 1, "9", f"coding {coding}")
+    require(coding <= 2, "9", f"coding {coding}")
+    if coding == 2:
+        require(coding_2, "9.3", "coding 2 without a model, or with a patch mask")
+        return coding_2(cursor)
     layer = []
     if coding == 0:
         for n, w in zip(counts, widths, strict=True):
@@ -319,7 +328,7 @@ def sample_shapes(field, index, n):
     return shapes
 
 
-def decode_field(field, index, segments, n):
+def decode_field(field, index, segments, n, model):
     """Sections 9 to 11: the samples of one field from its first layers."""
     shapes = sample_shapes(field, index, n)
     masks = index.get(field["name"] + ".mask", [b""] * n)
@@ -328,10 +337,13 @@ def decode_field(field, index, segments, n):
     counts = [len(places) * (struct.calcsize("<" + letter) if raw else 1) for places in kept]
     stored = [parameters(field, index, i)[0] for i in range(n)]
     widths = [layer_widths(width, field["layers"]) for width in stored]
-    layers = [
-        decode_layer(segment, counts, [w[number] for w in widths])
-        for number, segment in enumerate(segments)
-    ]
+    layers = []
+    for number, segment in enumerate(segments):
+        own = [w[number] for w in widths]
+        coding_2 = None
+        if model and not any(masks):  # section 9.3; a raw field has no model
+            coding_2 = partial(decode_rans, model, shapes, counts, layers, widths)
+        layers.append(decode_layer(segment, counts, own, coding_2))
     samples = []
     for i in range(n):
         sample = {"shape": shapes[i], "mask": masks[i] or None, "codes": None}
@@ -348,6 +360,17 @@ def decode_field(field, index, segments, n):
             sample["picture"] = spread(picture, kept[i], count, 0)
         samples.append(sample)
     return samples
+
+
+def decode_rans(model, shapes, counts, layers, widths, cursor):
+    """Section 9.3: the values of the layer after `layers`, in whose light it is coded."""
+    number = len(layers)
+
+    def known(i):
+        return join_layers([layer[i] for layer in layers], widths[i][:number], counts[i])
+
+    pairs = [(sum(w[:number]), w[number]) for w in widths]
+    return decode_segment(cursor, model, shapes, counts, pairs, known)
 
 
 def join_layers(layers, widths, count):
@@ -424,6 +447,13 @@ def decode_shard(data, layers=None):
     schema = parse_schema(section_content(data, head["SCHM"]))
     patched = any("patch" in field for field in schema["fields"])
     require(patched == header["incompatible_features"] & 1, "16", "bit 0 and the schema disagree")
+    modelled = header["incompatible_features"] >> 1 & 1
+    require(("MODL" in head) == modelled, "16", "bit 1 and the directory disagree")
+    models = {}
+    if modelled:
+        limit = FIELDS * (MODEL_NBYTES + 5)
+        require(head["MODL"]["raw_nbytes"] <= limit, "7.1", "MODL is too large")
+        models = parse_models(section_content(data, head["MODL"]), schema)
     chunks = parse_chunk_table(section_content(data, head["CHNK"]), schema, header)
     start = header["head_nbytes"]
     check_tiling(
@@ -443,7 +473,9 @@ def decode_shard(data, layers=None):
                 for segment, (name, layer) in zip(segments[1:], schema["order"], strict=True)
                 if name == field["name"] and (layers is None or layer < layers)
             ]
-            fields[field["name"]] += decode_field(field, index, own, chunk["sample_count"])
+            fields[field["name"]] += decode_field(
+                field, index, own, chunk["sample_count"], models.get(field["name"])
+            )
     keys = None
     if "KEYS" in tail:
         require(tail["KEYS"]["coding"] == 0, "12", "KEYS are not stored with coding 0")

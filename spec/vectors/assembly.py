@@ -8,8 +8,19 @@ from dataclasses import dataclass, field
 
 import builder
 import numpy as np
-from builder import Chunk, Shard, constant, crc32c, keys_content, plain, var
+from builder import (
+    Chunk,
+    Section,
+    Shard,
+    constant,
+    crc32c,
+    keys_content,
+    models_content,
+    plain,
+    var,
+)
 from expected import STRUCT_DTYPES, FieldData, field_facts, number, stored_width
+from models import frozen_model, frozen_segment
 
 
 @dataclass
@@ -94,9 +105,29 @@ def index_segment(schema, chunk):
     return segment
 
 
-def layer_segment(schema_field, data, layer):
+def rans_model(schema_field, datas):
+    """The model of a field whose chunks ask for one, frozen; else none."""
+    if not any(isinstance(r, int) for data in datas for r in data.rans.values()):
+        return None
+    samples = [sample for data in datas for sample in rans_samples(schema_field, data)]
+    return frozen_model(schema_field["layers"], samples)
+
+
+def rans_samples(schema_field, data):
+    """(shape, stored width, codes) of each sample."""
+    shapes = data.shape or [schema_field["shape"]] * len(data.codes)
+    widths = [stored_width(schema_field, data, i) for i in range(len(shapes))]
+    return list(zip(shapes, widths, data.codes, strict=True))
+
+
+def layer_segment(schema_field, data, layer, model=None):
     """Section 9."""
     codes = data.codes
+    if isinstance(data.rans.get(layer), bytes):
+        return data.rans[layer]
+    if layer in data.rans:
+        samples = rans_samples(schema_field, data)
+        return frozen_segment(model, schema_field["layers"], samples, layer, data.rans[layer])
     if schema_field["quantizer"] == "raw":
         dtype = STRUCT_DTYPES[schema_field["dtype"]]
         codes = [list(np.array(values, dtype).tobytes()) for values in codes]
@@ -123,20 +154,29 @@ def zones_of(schema, chunk):
 
 
 def assemble(schema, chunks, **more):
-    """The shard of these chunks, for layout or for damage."""
+    """The shard of these chunks, for layout or for damage; `models` holds some by field name."""
     fields = {f["name"]: f for f in schema["fields"]}
+    models = dict(more.pop("models", {}))
+    for name, schema_field in fields.items():
+        frozen = rans_model(schema_field, [chunk.fields[name] for chunk in chunks])
+        models |= {name: frozen} if frozen else {}
     parts = []
     for chunk in chunks:
         segments = [index_segment(schema, chunk)]
         for name, layer in schema["order"]:
-            segments.append(layer_segment(fields[name], chunk.fields[name], layer))
+            data = chunk.fields[name]
+            segments.append(layer_segment(fields[name], data, layer, models.get(name)))
         parts.append(Chunk(chunk.sample_count, segments, zones_of(schema, chunk)))
     keys = None
     if any(chunk.keys for chunk in chunks):
         keys = keys_content([column_of("utf8", chunk.keys) for chunk in chunks])
     shard = Shard(schema, parts, **{"keys": keys} | more)
-    if any("patch" in f for f in schema["fields"]):
-        shard.header.setdefault("incompatible_features", 1)
+    features = int(any("patch" in f for f in schema["fields"])) | 2 * bool(models)
+    if features:
+        shard.header.setdefault("incompatible_features", features)
+    if models:
+        content = models_content([(list(fields).index(name), models[name]) for name in models])
+        shard.extra.insert(0, Section(b"MODL", content, 1))
     return shard
 
 

@@ -147,6 +147,96 @@ def zstd_layer(frames, per_frame):
     return b"\x01" + struct.pack("<I", per_frame) + lengths + b"".join(frames)
 
 
+# Models and coding 2 (sections 7.1 and 9.3)
+
+
+class Bits:
+    """Section 7.1.1: a string of bits as text."""
+
+    def __init__(self):
+        self.text = ""
+
+    def u(self, n, value):
+        self.text += f"{value:0{n}b}" if n else ""
+
+    def eg(self, order, value):
+        digits = f"{value + (1 << order):b}"
+        self.text += "0" * (len(digits) - order - 1) + digits
+
+    def sg(self, order, value):
+        self.eg(order, 2 * value if value >= 0 else -2 * value - 1)
+
+    def content(self):
+        text = self.text + "0" * (-len(self.text) % 8)
+        return bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+
+
+@dataclass
+class LayerModel:
+    """Section 7.1.2, for C = 1; all zero and one table of equal frequencies unless said."""
+
+    above: int = 0
+    bits: int = 4
+    weight: list[int] | None = None
+    thresholds: list[int] = field(default_factory=lambda: [0] * 14)
+    tables: list[list[int]] | None = None  # grades
+    moves: list[tuple[int, int | None]] = field(default_factory=list)  # (run, then this table)
+
+    def write(self, text):
+        symbols = 1 << self.bits if self.bits <= 4 else 16 + 2 * (self.bits - 4)
+        tables = [[8] * symbols] if self.tables is None else self.tables
+        text.u(4, self.above)
+        text.u(4, self.bits - 1)
+        text.sg(3, 0)
+        for number in self.weight or [0] * (11 if self.above else 6):
+            text.sg(7, number)
+        for _ in range(7):
+            text.sg(7, 0)
+        for before, threshold in zip([0, *self.thresholds], self.thresholds, strict=False):
+            text.eg(2, threshold - before)
+        text.eg(4, len(tables) - 1)
+        text.u(2, 0)
+        for before, table in zip([[0] * symbols, *tables], tables, strict=False):
+            for old, grade in zip(before, table, strict=True):
+                text.sg(0, grade - old)
+        for run, table in self.moves:
+            text.eg(1, run)
+            if table is not None:
+                text.u((len(tables) - 1).bit_length(), table)
+
+
+def model(*layers, version=1, channels=1):
+    """Section 7.1.2."""
+    text = Bits()
+    text.u(8, version)
+    text.u(2, channels - 1)
+    text.u(6, len(layers) - 1)
+    for layer in layers:
+        layer.write(text)
+    return text.content()
+
+
+def models_content(models):
+    """Section 7.1, of (field number, model) pairs."""
+    return b"".join(struct.pack("<BI", number, len(data)) + data for number, data in models)
+
+
+def even_stream(symbols, bits):
+    """Section 9.3.9: symbols of which all 2^bits have the same frequency; X may be left at 0."""
+    state, out, frequency = 0, b"", 4096 >> bits
+    for symbol in reversed(symbols):
+        if state >> 20 >= frequency:
+            out, state = struct.pack(">H", state & 0xFFFF) + out, state >> 16
+        state = (state // frequency << 12) + symbol * frequency + state % frequency
+    return state.to_bytes((state.bit_length() + 7) // 8, "big") + out
+
+
+def rans_layer(streams, per_stream, low=0, width=8, over=None):
+    """Section 9.3.1."""
+    over = pack_bits([len(stream) - low for stream in streams], width) if over is None else over
+    return b"\x02" + struct.pack("<HIB", per_stream, low, width) + over + b"".join(streams)
+
+
 # Keys (section 12)
 
 

@@ -24,6 +24,7 @@ class FieldData:
     `codes` are the codes of the kept values of each sample; of a raw field, its kept values.
     `columns` gives encoded index columns in place of the default (constant or plain).
     `frames` makes a layer zstd: {layer: (samples per frame, function from content to frame)}.
+    `rans` gives layers in coding 2: {layer: samples per stream}, or {layer: the whole segment}.
     """
 
     codes: list[list]
@@ -35,6 +36,7 @@ class FieldData:
     mask: list[bytes] | None = None
     columns: dict[str, bytes] = field(default_factory=dict)
     frames: dict = field(default_factory=dict)
+    rans: dict = field(default_factory=dict)
 
 
 def number(x):

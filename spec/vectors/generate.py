@@ -3,7 +3,8 @@
     python spec/vectors/generate.py            write what differs, remove what is stale
     python spec/vectors/generate.py --check    write nothing; exit 1 if anything differs
 
-Nothing here depends on dsqformat or on the reference decoder. Vectors of a released version of
+Nothing here depends on dsqformat or on the reference decoder, once frames.json and models.json
+hold the compressed bytes that are asked for. Vectors of a released version of
 the format are never changed: a later version gets its own folder.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from frames import frames_json
 from invalid import invalid_vectors
+from models import models_json
 from readme import readme
 from valid import VALID
 from worked_example import annotate
@@ -48,6 +50,7 @@ def generated_files():
             raise ValueError(f"two {kind} vectors have the same name")
     files["README.md"] = readme(valid, invalid).encode()
     files["frames.json"] = frames_json().encode()
+    files["models.json"] = models_json().encode()
     text = FORMAT.read_text()
     example = next(vector for vector in valid if vector.name == "worked_example")
     files["../format.md"] = MARKERS.sub(lambda _: annotate(example.data), text).encode()

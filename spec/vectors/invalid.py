@@ -6,6 +6,7 @@ import struct
 
 import invalid_chunks
 import invalid_head
+import invalid_rans
 from assembly import Vector
 from builder import crc32c
 from samples import base
@@ -44,6 +45,6 @@ def invalid_vectors():
         vectors.append(Vector(name, description, data, facts))
 
     whole_file_vectors(add)
-    for group in (*invalid_head.GROUPS, *invalid_chunks.GROUPS):
+    for group in (*invalid_head.GROUPS, *invalid_chunks.GROUPS, *invalid_rans.GROUPS):
         group(add)
     return vectors

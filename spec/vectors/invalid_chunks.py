@@ -151,7 +151,7 @@ def layer_vectors(add):
 
     good = bytes([0x00, 0x21, 0x03])
     bad("missing", "a layer segment of 0 bytes that should hold values", b"")
-    bad("coding_2", "coding 2 (reserved for rANS)", b"\x02" + good[1:])
+    bad("coding_3", "coding 3", b"\x03" + good[1:])
     bad("coding_255", "coding 255", b"\xff" + good[1:])
     bad("packed_short", "packed data with one byte too few", good[:-1])
     bad("packed_long", "packed data with one byte too many", good + b"\x00")

@@ -9,6 +9,7 @@ Written by `python spec/vectors/generate.py`, which imports no reader and no wri
 `builder.py` lays out bytes, `expected.py` says what they mean.
 `python spec/reference_decoder.py --vectors spec/vectors` runs them all.
 The library runs them in `tests/format/test_vectors.py`.
+Real zstd frames, models and rANS segments stand in `frames.json` and `models.json`.
 Vectors of a released version are never changed; a later version of the format adds a folder.
 
 A reader conforms (format.md, section 19) if it decodes every valid vector to the stated values

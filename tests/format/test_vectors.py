@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dsqformat.bytesource import LocalSource
-from dsqformat.chunk.decode import parse_layer
+from dsqformat.chunk.decode import parse_layers
 from dsqformat.chunk.index import FieldIndex, parse_index
 from dsqformat.coding.dequant import codes_of_chunk
 from dsqformat.dataset.verify import verify_file
@@ -138,22 +138,16 @@ def index_and_codes(reader: ShardReader, chunk: int, name: str) -> dict[str, Any
     found = {"shape": index.shape, "codes": [None] * count}
     if index.field.quantizer == "raw":
         return found
-    layers = [
-        parse_layer(
-            segments[reader.schema.segment_of[name, layer]],
-            index.value_count,
-            index.layer_width[:, layer],
-            f"layer {layer}",
-        )
+    own = [
+        segments[reader.schema.segment_of[name, layer]]
         for layer in range(index.field.layer_count)
         if (name, layer) in reader.schema.segment_of
     ]
-    if len(layers) < index.field.layer_count:
+    if len(own) < index.field.layer_count:
         return found | parameters_of(index)
+    layers, widths = parse_layers(index, own, reader.head.models.get(name))
     none_missing = np.zeros(count, "u1")
-    codes = codes_of_chunk(
-        layers, index.value_count, index.layer_width, none_missing, index.max_code
-    )
+    codes = codes_of_chunk(layers, index.value_count, widths, none_missing, index.max_code)
     found["codes"] = np.split(codes, np.cumsum(index.value_count)[:-1])
     return found | parameters_of(index)
 
