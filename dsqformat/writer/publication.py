@@ -41,6 +41,7 @@ MAX_EXPANSION: Final = 16
 # Packed bytes of the samples that models are fitted to.
 MODEL_SAMPLE_NBYTES: Final = 3 << 20
 MAX_MODEL_SHARE: Final = 0.02
+LEAST_MODEL_NBYTES: Final = 256
 _WORKERS: Final = max(1, min(8, os.cpu_count() or 1))
 
 
@@ -171,12 +172,16 @@ class SnapshotBuilder:
         if self.options.coding not in ("auto", "rans") or not len(order):
             return {}
         packed = int(spill.packed_nbytes()[order].sum())
+        # A model is paid once a shard; what is too small to earn it back does without.
+        worth = MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes)
+        if worth < LEAST_MODEL_NBYTES and self.options.coding == "auto":
+            return {}
         count = max(1, min(len(order), MODEL_SAMPLE_NBYTES * len(order) // max(1, packed)))
         rows = order[np.arange(count) * len(order) // count]
         complete = last and count == len(order)
         models = fit_models(self.schema, spill.take(rows, patches, raw), complete=complete)
-        # A model is paid once a shard; what is too small to earn it back does without.
-        worth = MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes)
+        if self.options.coding == "rans":
+            return models
         return {name: m for name, m in models.items() if len(m.to_bytes()) <= worth}
 
     def _cut(
