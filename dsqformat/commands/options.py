@@ -86,6 +86,7 @@ class CodingName(StrEnum):
     auto = "auto"
     packed = "packed"
     zstd = "zstd"
+    rans = "rans"
 
 
 class PictureMode(StrEnum):
