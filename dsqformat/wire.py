@@ -38,6 +38,7 @@ DEFAULT_BLOCK_NBYTES: Final = 16 << 10
 
 # 7.1 models: field number, nbytes
 MODEL: Final = struct.Struct("<BI")
+MAX_MODEL_NBYTES: Final = 1 << 18
 
 # 8 index columns: encoding, nbytes
 COLUMN: Final = struct.Struct("<BI")

@@ -167,7 +167,8 @@ def parse_layers(
     widths = np.ascontiguousarray(index.layer_width[:, : len(segments)])
     for number, segment in enumerate(segments):
         what = f"layer {number}"
-        if not len(segment) or segment[0] != LAYER_RANS:
+        empty = not int((counts * widths[:, number]).sum())
+        if empty or not len(segment) or segment[0] != LAYER_RANS:
             layers.append(parse_layer(segment, counts, widths[:, number], what))
             continue
         if model is None or index.mask:

@@ -26,6 +26,7 @@ _KNOWN_KINDS: Final = {
 # Kinds whose content this version does not know, but whose place it does.
 _RESERVED_HEAD_KINDS: Final = (b"GRPS",)
 _ZSTD_LEVEL: Final = 19
+_MAX_MODELS_NBYTES: Final = wire.MAX_FIELDS * (wire.MAX_MODEL_NBYTES + wire.MODEL.size)
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,8 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
     contents = {}
     for section in sections:
         stored = view[section.offset : section.offset + section.nbytes]
+        if section.kind == wire.KIND_MODELS and section.raw_nbytes > _MAX_MODELS_NBYTES:
+            raise CorruptShardError(f"section MODL: {section.raw_nbytes} bytes are too many")
         if section.kind in _KNOWN_KINDS and section.offset < header.head_nbytes:
             contents[section.kind] = section.content(stored)
         elif section.offset < header.head_nbytes:

@@ -10,8 +10,8 @@ from dsqformat.errors import CorruptShardError
 from dsqformat.schema import Schema
 from dsqformat.wire import MODEL
 
-# All shards of a snapshot mostly have the same models.
-_KEPT_MODELS = 32
+# All shards of a snapshot mostly have the same models; as arrays one may take 64 MiB.
+_KEPT_MODELS = 4
 
 
 def parse_models(data: bytes, schema: Schema) -> dict[str, PixelModel]:

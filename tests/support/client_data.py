@@ -136,7 +136,9 @@ def forge(written: Written, path: Path) -> Path:
         )
     section = shard.head.section(KIND_KEYS)
     keys = bytes(data[section.offset :])
-    head = build_head(dataset.schema, replace(table, block_crc=crcs), [(KIND_KEYS, keys)], shard.head.models)
+    head = build_head(
+        dataset.schema, replace(table, block_crc=crcs), [(KIND_KEYS, keys)], shard.head.models
+    )
     data[: entry.head_nbytes] = head
     digest = sha256_hex(bytes(data))
     (path / "blobs" / f"{digest}.dsq").write_bytes(data)

@@ -122,8 +122,11 @@ def encode_layer(
     if begin < 0:
         raise ValueError(f"value {-1 - begin}: the model has no room for its symbol")
     data: bytes = _pack_lengths(samples_per_stream, lengths) + out[begin:].tobytes()
-    if values > MAX_EXPANSION * len(data):
-        raise ValueError(f"{values} values in {len(data)} bytes: denser than the format allows")
+    # As the reader counts them, which looks at samples without bits in this layer, too.
+    if len(source.codes) > MAX_EXPANSION * len(data):
+        raise ValueError(
+            f"{len(source.codes)} values in {len(data)} bytes: denser than the format allows"
+        )
     return data
 
 
@@ -234,7 +237,7 @@ class _Job:
 
 
 def samples_per_stream(nbytes: int, samples: int) -> int:
-    """Return an R that makes streams of about 2 KiB.
+    """Return an R that makes streams of about 1 KiB.
 
     Args:
         nbytes: expected bytes of the segment.
