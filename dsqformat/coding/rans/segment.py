@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 from dsqformat import kernels
 from dsqformat.coding.rans.geometry import SLACK, Grid, grid_of
 from dsqformat.coding.rans.model import PixelModel
+from dsqformat.coding.streams import pack_lengths, parse_lengths
 from dsqformat.errors import CorruptShardError
 
-# samples per stream, shortest stream, bits of the differences to it
-HEADER: Final = struct.Struct("<HIB")
 MAX_SAMPLES: Final = 4096
 # As for zstd frames: no block of the format expands further (spec 2).
 MAX_EXPANSION: Final = 32768
@@ -121,7 +119,7 @@ def encode_layer(
     )
     if begin < 0:
         raise ValueError(f"value {-1 - begin}: the model has no room for its symbol")
-    data: bytes = _pack_lengths(samples_per_stream, lengths) + out[begin:].tobytes()
+    data: bytes = pack_lengths(samples_per_stream, lengths) + out[begin:].tobytes()
     # As the reader counts them, which looks at samples without bits in this layer, too.
     if len(source.codes) > MAX_EXPANSION * len(data):
         raise ValueError(
@@ -171,7 +169,7 @@ def decode_layer(
     if values > MAX_EXPANSION * len(data):
         raise CorruptShardError(f"{what}: {values} values cannot come from {len(data)} bytes")
     codes = _checked_coarse(coarse, counts, layer_width, layer)
-    per_stream, ends, streams = _parse_lengths(data, len(config), what)
+    per_stream, ends, streams = parse_lengths(data, len(config), what)
     _ = model.kernel_tables  # made here, before threads would each make them
     job = _Job(model, streams, ends, per_stream, codes, _starts(counts), grid, config)
     parts = job.parts(threads)
@@ -298,45 +296,6 @@ def _checked_coarse(
     if (coarse > limit).any():
         raise ValueError("a coarse code has more bits than the layers before")
     return coarse.copy()
-
-
-# Lengths of streams ----------------------------------------------------------------------------
-
-
-def _pack_lengths(per_stream: int, lengths: NDArray[np.int64]) -> bytes:
-    low = int(lengths.min())
-    over = (lengths - low).tolist()
-    width = max(over).bit_length()
-    packed: int = sum(value << i * width for i, value in enumerate(over))
-    return HEADER.pack(per_stream, low, width) + packed.to_bytes(
-        (len(over) * width + 7) // 8, "little"
-    )
-
-
-def _parse_lengths(
-    data: bytes | memoryview, samples: int, what: str
-) -> tuple[int, NDArray[np.int64], NDArray[np.uint8]]:
-    if len(data) < HEADER.size:
-        raise CorruptShardError(f"{what}: {len(data)} bytes are too few for coding 2")
-    per_stream, low, width = HEADER.unpack_from(data)
-    if not 1 <= per_stream <= MAX_SAMPLES or width > 32:
-        raise CorruptShardError(f"{what}: {per_stream} samples per stream, lengths of {width} bits")
-    streams = -(-samples // per_stream)
-    start = HEADER.size + (streams * width + 7) // 8
-    if len(data) < start:
-        raise CorruptShardError(f"{what}: {len(data)} bytes end before {streams} stream lengths")
-    packed = np.frombuffer(data[HEADER.size : start], "u1") if width else np.empty(0, "u1")
-    bits = np.unpackbits(packed, bitorder="little")
-    if bits[streams * width :].any():
-        raise CorruptShardError(f"{what}: spare bits after the stream lengths are set")
-    over = bits[: streams * width].reshape(streams, width).astype("i8")
-    lengths = low + over @ (1 << np.arange(width, dtype="i8"))
-    if int(lengths.sum()) != len(data) - start:
-        raise CorruptShardError(
-            f"{what}: streams of {int(lengths.sum())} bytes in {len(data) - start} bytes"
-        )
-    body = np.frombuffer(data[start:], "u1") if len(data) > start else np.empty(0, "u1")
-    return per_stream, np.cumsum(lengths), body
 
 
 __all__ = [
