@@ -22,6 +22,8 @@ __all__ = [
     "COMPILED",
     "decode_streams",
     "dequantize_float32",
+    "dequantize_patches_float32",
+    "dequantize_patches_uint8",
     "dequantize_uint8",
     "encode_streams",
     "join_uint8",
@@ -67,6 +69,10 @@ COMPILED = _use_compiled()
 
 if COMPILED:
     from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16
+    from dsqformat.kernels.plain_patches import (
+        dequantize_patches_float32,
+        dequantize_patches_uint8,
+    )
     from dsqformat.kernels.rans import decode_streams, encode_streams, trace
 
     if _has_avx2() and _is_compiled("dequant_avx2"):
@@ -96,5 +102,9 @@ else:
         pack_uint16,
         split_uint8,
         split_uint16,
+    )
+    from dsqformat.kernels.plain_patches import (
+        dequantize_patches_float32,
+        dequantize_patches_uint8,
     )
     from dsqformat.kernels.plain_rans import decode_streams, encode_streams, trace

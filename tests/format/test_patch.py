@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from patchgroups.patch import (
+from dsqformat.quantize.patch.quantization import (
     PatchCodes,
     dequantize,
     largest_group_count,
@@ -15,7 +15,7 @@ from patchgroups.patch import (
     quantize_alone,
     storage_bits,
 )
-from patchgroups.patch_groups import (
+from dsqformat.quantize.patch.fitting import (
     PatchGroups,
     best_groups,
     code_patches,
@@ -23,7 +23,7 @@ from patchgroups.patch_groups import (
     k_means,
     unit_blocks,
 )
-from patchgroups.patch_layout import cut, join
+from dsqformat.quantize.patch.layout import cut, join
 from skimage import data
 
 
@@ -96,7 +96,7 @@ def test_distortion_never_grows_with_rounds(tiles, monkeypatch):
     errors = []
     block = unit_blocks(tiles[:8], 5)
     for rounds in range(5):
-        monkeypatch.setattr("patchgroups.patch_groups.DISTORTION_ROUNDS", rounds)
+        monkeypatch.setattr("dsqformat.quantize.patch.fitting.DISTORTION_ROUNDS", rounds)
         groups = fit_groups(tiles[:8], 2, 12)
         errors.append(sum(best_groups(b, 3, groups.scale, groups.offset)[1].sum() for b in block))
     assert all(b <= a * (1 + 1e-6) for a, b in itertools.pairwise(errors))

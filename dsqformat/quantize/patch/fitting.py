@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from patchgroups.patch_layout import cut
+from dsqformat.quantize.patch.layout import cut
 
 Method = Literal["distortion", "min_max", "compat"]
 Floats = NDArray[np.float64]

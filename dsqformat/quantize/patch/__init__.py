@@ -1,0 +1,21 @@
+"""`patch`: codes of p x p patches with the parameters of shared groups (Tran and Bae, 2026).
+
+All patches of a dataset belong to G groups; a group has one scale and one offset, so that
+parameters cost next to nothing per sample and a patch costs ceil(log2 G) bits beside its codes.
+"""
+
+from dsqformat.quantize.patch.dequantization import dequantize_patches
+from dsqformat.quantize.patch.fitting import Method, PatchGroups, fit_groups
+from dsqformat.quantize.patch.quantization import quantize_alone, quantize_patches
+from dsqformat.quantize.patch.storage import largest_group_count, storage_bits
+
+__all__ = [
+    "Method",
+    "PatchGroups",
+    "dequantize_patches",
+    "fit_groups",
+    "largest_group_count",
+    "quantize_alone",
+    "quantize_patches",
+    "storage_bits",
+]
