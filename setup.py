@@ -43,8 +43,10 @@ def kernel_extensions(mode: str) -> list[Extension]:
     modules = [(path.stem, path, flags, f"build/cython-{mode}") for path in paths]
     if mode == "fast" and sys.platform != "win32" and platform.machine() in ("x86_64", "AMD64"):
         # The same source for registers twice as wide; the import takes it where they are there.
-        avx2 = ("dequant_avx2", KERNELS / "dequant.py", [*flags, "-mavx2"], "build/cython-avx2")
-        modules.append(avx2)
+        wide = [path for path in paths if path.stem == "dequant" or path.stem.startswith("block_")]
+        modules += [
+            (f"{path.stem}_avx2", path, [*flags, "-mavx2"], "build/cython-avx2") for path in wide
+        ]
     extensions = []
     for name, path, options, folder in modules:
         # The generated C goes to build/, one folder per mode, never beside the sources.

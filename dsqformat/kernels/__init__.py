@@ -10,16 +10,19 @@ The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
+from types import ModuleType
 
 import numpy as np
 
 __all__ = [
     "COMPILED",
+    "block_kernel",
     "decode_streams",
     "dequantize_float32",
     "dequantize_patches_float32",
@@ -37,6 +40,9 @@ __all__ = [
 ]
 
 
+_BLOCK = ("block_decode", "block_encode", "block_forward")
+
+
 def _is_compiled(name: str) -> bool:
     spec = importlib.util.find_spec(f"dsqformat.kernels.{name}")
     return spec is not None and str(spec.origin).endswith(tuple(EXTENSION_SUFFIXES))
@@ -46,7 +52,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if all(map(_is_compiled, ("bits", "dequant", "rans"))):
+    if all(map(_is_compiled, ("bits", "dequant", "rans", *_BLOCK))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
@@ -66,6 +72,23 @@ def _has_avx2() -> bool:
 
 
 COMPILED = _use_compiled()
+
+
+def block_kernel(name: str) -> ModuleType | None:
+    """Return the loops of the quantizer `block`, for the widest registers there are.
+
+    Args:
+        name: `block_decode`, `block_encode` or `block_forward`.
+
+    Returns:
+        A compiled module, or None: then `dsqformat.coding.block` does the work in NumPy.
+    """
+    if not COMPILED:
+        return None
+    wide = f"{name}_avx2"
+    found = wide if _has_avx2() and _is_compiled(wide) else name
+    return importlib.import_module(f"dsqformat.kernels.{found}")
+
 
 if COMPILED:
     from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16

@@ -1,8 +1,8 @@
 """Transform blocks with a context-modelled entropy coder for whole datasets of pictures (SPEC)."""
 
-from dsqblock.decode import decode, decode_ranges
-from dsqblock.encode import EncodedPictures, Options, encode, fit
-from dsqblock.model import BlockModel
+from dsqformat.coding.block.decoding import decode, decode_ranges
+from dsqformat.coding.block.encoding import EncodedPictures, Options, encode, fit
+from dsqformat.coding.block.model import BlockModel
 
 __all__ = [
     "BlockModel",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.kernels import block_forward
-from dsqblock.layout import SIZES
+from dsqformat.coding.block.layout import SIZES
+from dsqformat.kernels import block_kernel
+
+_kernel: Any = block_kernel("block_forward")
 
 
 @functools.cache
@@ -47,5 +50,5 @@ def forward(
     for index in range(smallest, largest + 1):
         rows, columns = _orthonormal(SIZES[index])
         for plane, target in zip(planes, out[index], strict=True):
-            block_forward.transform_plane(plane, index, rows, columns, scale, target)
+            _kernel.transform_plane(plane, index, rows, columns, scale, target)
     return out

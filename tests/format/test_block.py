@@ -4,17 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsqblock import reference
-from dsqblock.decode import decode, decode_ranges
-from dsqblock.encode import Options, _costs_of, choose, encode, fit
-from dsqblock.layout import step_of
-from dsqblock.model import BlockModel
-from dsqblock.plain_decode import decode_plain
-from dsqblock.plain_pixels import prefix_codes, reconstruct, to_floats, to_octets
+import block_reference as reference
+import dsqformat.coding.block.decoding as decoding
+from block_pictures import scene
+from dsqformat.coding.block.decoding import decode, decode_ranges
+from dsqformat.coding.block.encoding import Options, _costs_of, choose, encode, fit
+from dsqformat.coding.block.layout import step_of
+from dsqformat.coding.block.model import BlockModel
+from dsqformat.coding.block.plain_pixels import prefix_codes, reconstruct, to_floats, to_octets
 from dsqformat.errors import CorruptShardError, SampleError
 
 CASES = {
@@ -30,6 +30,17 @@ CASES = {
         95,
     ),
 }
+
+
+def decode_plain(*args, **kwargs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_kernel", None)
+        return decode(*args, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return [scene(i, 32, 32) for i in range(48)]
 
 
 def case(name):
@@ -255,7 +266,7 @@ def test_wrong_arguments_have_typed_errors(tiles):
     for start, end in ((-4, 4), (4, 2), (0, 11)):
         one = np.array([[start]]), np.array([[end]])
         with pytest.raises(CorruptShardError):
-            decode_ranges(model, data, *one, shapes[:1], qps[:1])
+            decode_ranges(model, data, *one, shapes[:1], qps[:1], samples_per_stream=1)
     with pytest.raises(SampleError):
         encode(model, [np.zeros((4, 4, 1), "u1")], 100)
     with pytest.raises(SampleError):

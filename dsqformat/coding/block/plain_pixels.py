@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.colour import PIXEL_LIMIT, to_channels
-from dsqblock.layout import BASES, SIZES, band
-from dsqblock.model import BlockModel
+from dsqformat.coding.block.colour import PIXEL_LIMIT, to_channels
+from dsqformat.coding.block.layout import BASES, SIZES, band
+from dsqformat.coding.block.model import BlockModel
 
 MatMul = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 

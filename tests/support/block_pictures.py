@@ -1,12 +1,6 @@
-"""Pictures for the tests: generated, so that nothing else is needed."""
-
-import sys
-from pathlib import Path
+"""Generated pictures for the tests of the quantizer `block`."""
 
 import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def scene(seed, height, width, planes=3):
@@ -22,8 +16,3 @@ def scene(seed, height, width, planes=3):
         out[mask] += rng.normal(0, 30, planes)
     out += rng.normal(0, 8, (height, width, 1)) * (rng.random((height, width, 1)) < 0.5)
     return np.clip(out, 0, 255).astype("u1")
-
-
-@pytest.fixture(scope="session")
-def tiles():
-    return [scene(i, 32, 32) for i in range(48)]

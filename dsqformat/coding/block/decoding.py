@@ -9,14 +9,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.colour import channel_shifts
-from dsqblock.kernels import block_decode
-from dsqblock.layout import MAX_QP, MAX_SIDE
-from dsqblock.model import BlockModel
-from dsqblock.workspace import BASIS, SYNTAX, decoder_scratch, neighbourhood, padded
+from dsqformat.coding.block.colour import channel_shifts
+from dsqformat.coding.block.layout import MAX_QP, MAX_SIDE
+from dsqformat.coding.block.model import BlockModel
+from dsqformat.coding.block.plain_decoding import decode_plain
+from dsqformat.coding.block.workspace import BASIS, SYNTAX, decoder_scratch, neighbourhood, padded
 from dsqformat.errors import CorruptShardError
+from dsqformat.kernels import block_kernel
 
 Output = Literal["uint8", "float32"]
+
+_kernel: Any = block_kernel("block_decode")
 
 
 def decode(
@@ -29,7 +32,7 @@ def decode(
     output: Output = "uint8",
     threads: int = 1,
 ) -> list[NDArray[Any]]:
-    """Decode the first layers of some samples.
+    """Decode the first layers of some samples, given as separate streams.
 
     Args:
         model: of the shard.
@@ -47,15 +50,19 @@ def decode(
         CorruptShardError: a stream contradicts the syntax, or counts do not fit.
     """
     nbytes = [np.array([len(s) for s in streams], "i8") for streams in layer_streams]
-    data = np.frombuffer(b"".join(b"".join(streams) for streams in layer_streams) or b"\0", "u1")
     if len({len(n) for n in nbytes}) != 1:
         raise CorruptShardError(f"block streams: {[len(n) for n in nbytes]} in layers, not alike")
+    data = np.frombuffer(b"".join(b"".join(streams) for streams in layer_streams), "u1")
     ends = np.cumsum(np.concatenate(nbytes)).reshape(len(nbytes), -1)
     starts = ends - np.array(nbytes)
-    return decode_ranges(
+    flat = decode_ranges(
         model, data, starts, ends, shapes, qps,
         samples_per_stream=samples_per_stream, output=output, threads=threads,
     )  # fmt: skip
+    sides = np.asarray(shapes).tolist()
+    bounds = np.cumsum([height * width * model.planes for height, width in sides])[:-1]
+    parts = np.split(flat, bounds) if sides else []
+    return [p.reshape(*shape, model.planes) for p, shape in zip(parts, sides, strict=True)]
 
 
 def decode_ranges(
@@ -66,67 +73,88 @@ def decode_ranges(
     shapes: NDArray[np.integer[Any]],
     qps: NDArray[np.integer[Any]],
     *,
-    samples_per_stream: int = 32,
+    samples_per_stream: int,
     output: Output = "uint8",
     threads: int = 1,
-) -> list[NDArray[Any]]:
-    """Decode streams that lie in one buffer.
+) -> NDArray[Any]:
+    """Decode the first layers of some samples from streams that lie in one buffer.
 
     Args:
-        model: as of `decode`, and so are the others that are not explained.
-        data: uint8, the bytes of all streams.
-        starts: int64, shape (layers, streams), where each stream begins in `data`.
+        model: of the shard.
+        data: uint8, shape (nbytes,), the bytes of all streams.
+        starts: int64, shape (layers, streams), where each stream begins in `data`; one row for
+            each layer that is read.
         ends: int64, likewise, where it ends.
-        shapes: shape (n, 2).
+        shapes: shape (n, 2), heights and widths.
         qps: shape (n,).
-        samples_per_stream: samples in each stream.
-        output: `uint8` or `float32`.
-        threads: how many threads share the streams.
+        samples_per_stream: samples in each stream; the last may have fewer.
+        output: `uint8`, or `float32` with 1 for 255, not rounded to whole levels.
+        threads: how many threads share the streams; without compiled kernels one does all.
 
     Returns:
-        One array per sample.
+        uint8 or float32, one dimension: the values of all samples one after another, each in C
+        order of (height, width, planes).
 
     Raises:
         CorruptShardError: a stream contradicts the syntax, or counts do not fit.
+        ValueError: arrays that do not fit each other.
     """
     sides: NDArray[np.int32] = np.ascontiguousarray(shapes, "i4")
     levels: NDArray[np.int64] = np.ascontiguousarray(qps, "i8")
     starts, ends = np.ascontiguousarray(starts, "i8"), np.ascontiguousarray(ends, "i8")
     _check(model, data, starts, ends, sides, levels, samples_per_stream)
+    if not len(sides):
+        return np.empty(0, "u1" if output == "uint8" else "f4")
+    if _kernel is None:
+        return decode_plain(model, data, starts, ends, sides, levels, samples_per_stream, output)
+    return _decode_compiled(
+        model, data, starts, ends, sides, levels, samples_per_stream, output, threads
+    )
+
+
+def _decode_compiled(
+    model: BlockModel,
+    data: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    sides: NDArray[np.int32],
+    levels: NDArray[np.int64],
+    samples_per_stream: int,
+    output: Output,
+    threads: int,
+) -> NDArray[Any]:
     n, layers, planes = len(sides), len(starts), model.planes
     counts = sides[:, 0].astype("i8") * sides[:, 1] * planes
     targets = np.cumsum(counts) - counts
-    dtype = "u1" if output == "uint8" else "f4"
-    out = np.empty(int(counts.sum()), dtype)
-    if n:
-        firsts = np.minimum(np.arange(starts.shape[1] + 1, dtype="i8") * samples_per_stream, n)
-        missing = len(model.layers) - layers
-        steps = model.band_steps(levels, missing)
-        common = (
-            np.array(model.offsets[layers - 1], "i4"), model.coder_tables(layers), planes,
-            model.smallest, model.largest, model.rgb, channel_shifts(model.channel_offsets),
+    out: NDArray[Any] = np.empty(int(counts.sum()), "u1" if output == "uint8" else "f4")
+    firsts = np.minimum(np.arange(starts.shape[1] + 1, dtype="i8") * samples_per_stream, n)
+    common = (
+        model.band_steps(levels, len(model.layers) - layers),
+        np.array(model.offsets[layers - 1], "i4"), model.coder_tables(layers), planes,
+        model.smallest, model.largest, model.rgb, channel_shifts(model.channel_offsets),
+    )  # fmt: skip
+    width = padded(int(sides[:, 1].max()), model.smallest)
+    octets: NDArray[np.uint8] = out if output == "uint8" else np.empty(0, "u1")
+    floats: NDArray[np.float32] = out if output == "float32" else np.empty(0, "f4")
+    data = data if len(data) else np.zeros(1, "u1")  # the kernel wants an address
+
+    def work(first: int, stop: int) -> int:
+        part = slice(first, stop)
+        fault: int = _kernel.decode_streams(
+            data, np.ascontiguousarray(starts[:, part]), np.ascontiguousarray(ends[:, part]),
+            firsts[first : stop + 1], sides, targets, *common, *SYNTAX, BASIS,
+            *neighbourhood(width, planes, layers), *decoder_scratch(width, planes),
+            output == "float32", octets, floats,
         )  # fmt: skip
-        width = padded(int(sides[:, 1].max()), model.smallest)
-        none = np.empty(0, "u1"), np.empty(0, "f4")
-        octets, floats = (out, none[1]) if output == "uint8" else (none[0], out)
+        return first + fault if fault >= 0 else -1
 
-        def work(first: int, stop: int) -> int:
-            part = slice(first, stop)
-            fault: int = block_decode.decode_streams(
-                data, np.ascontiguousarray(starts[:, part]), np.ascontiguousarray(ends[:, part]),
-                firsts[first : stop + 1], sides, targets, steps, *common, *SYNTAX, BASIS,
-                *neighbourhood(width, planes, layers), *decoder_scratch(width, planes),
-                output == "float32", octets, floats,
-            )  # fmt: skip
-            return first + fault if fault >= 0 else -1
-
-        fault = _share(work, starts.shape[1], threads)
-        if fault >= 0:
-            raise CorruptShardError(
-                f"block stream {fault}: its symbols contradict the syntax or do not end with it"
-            )
-    shaped = zip(targets.tolist(), counts.tolist(), sides.tolist(), strict=True)
-    return [out[at : at + size].reshape(*shape, planes) for at, size, shape in shaped]
+    fault = _share(work, starts.shape[1], threads)
+    if fault >= 0:
+        raise CorruptShardError(
+            f"block stream {fault}: its symbols contradict the syntax or do not end with it; "
+            "fetch the shard again"
+        )
+    return out
 
 
 def _share(work: Any, streams: int, threads: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.layout import (
+from dsqformat.coding.block.layout import (
     BASES_FLOAT,
     EDGE_WEIGHTS,
     LEVEL_OF,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.layout import (
+from dsqformat.coding.block.layout import (
     BIT_FIRST,
     DC_BIT_FIRST,
     DC_FIRST,
@@ -25,10 +25,10 @@ from dsqblock.layout import (
     SIGN_FIRST,
     STRIDE,
 )
-from dsqblock.model import BlockModel
-from dsqblock.plain_pixels import reconstruct, to_floats, to_octets
-from dsqblock.tables import LayerTables
-from dsqblock.workspace import padded
+from dsqformat.coding.block.model import BlockModel
+from dsqformat.coding.block.plain_pixels import reconstruct, to_floats, to_octets
+from dsqformat.coding.block.tables import LayerTables
+from dsqformat.coding.block.workspace import padded
 from dsqformat.errors import CorruptShardError
 
 Lanes = NDArray[np.intp]
@@ -401,15 +401,20 @@ def _profile(codes: NDArray[np.int64], size: int, weight: int) -> NDArray[np.int
 
 def decode_plain(
     model: BlockModel,
-    layer_streams: list[list[bytes]],
-    shapes: NDArray[np.integer[Any]],
-    qps: NDArray[np.integer[Any]],
-    *,
-    samples_per_stream: int = 32,
+    data: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    shapes: NDArray[np.int32],
+    qps: NDArray[np.int64],
+    samples_per_stream: int,
     output: str = "uint8",
-) -> list[NDArray[Any]]:
-    """Decode as `dsqblock.decode.decode` does, without kernels; arguments and errors alike."""
-    sides = np.asarray(shapes).tolist()
+) -> NDArray[Any]:
+    """Decode as `decode_ranges` does, in NumPy; arguments, checked before, and errors alike."""
+    sides = shapes.tolist()
+    ranges = [
+        list(zip(s, e, strict=True)) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    layer_streams = [[data[a:b].tobytes() for a, b in row] for row in ranges]
     whole = [(padded(h, model.smallest), padded(w, model.smallest)) for h, w in sides]
     lanes = [whole[i : i + samples_per_stream] for i in range(0, len(whole), samples_per_stream)]
     most = max((h * w for h, w in whole), default=1) // 16 * len(layer_streams)
@@ -422,10 +427,8 @@ def decode_plain(
         found = [item for done in group.done for item in done]
         at = len(out)
         out += _pictures(model, found, qps[at : at + len(found)], len(layer_streams), output)
-    return [
-        np.ascontiguousarray(picture[:height, :width])
-        for picture, (height, width) in zip(out, sides, strict=True)
-    ]
+    cut = zip(out, sides, strict=True)
+    return np.concatenate([picture[:height, :width].ravel() for picture, (height, width) in cut])
 
 
 def _pictures(

@@ -2,7 +2,7 @@
 
 Cython compiles this module ahead of time. `search` chooses block sizes and codes by rate and
 distortion, `emit` turns codes into symbols of one layer, `finish` codes symbols as a stream.
-Nothing here checks lengths: `dsqblock.encode` gives arrays that fit together.
+Nothing here checks lengths: `dsqformat.coding.block.encoding` gives arrays that fit together.
 
 A symbol is an int: context << 5 | symbol, or, below zero, raw bits: -1 - (count << 16 | value).
 """
@@ -10,7 +10,7 @@ A symbol is an int: context << 5 | symbol, or, below zero, raw bits: -1 - (count
 from __future__ import annotations
 
 import cython
-from cython.cimports.dsqblock.kernels.block_context import (
+from cython.cimports.dsqformat.kernels.block_context import (
     SPAN,
     STRIDE,
     clear,
@@ -561,7 +561,7 @@ def search(
         lam: squared steps per bit.
         smallest: index of the smallest block size.
         largest: index of the largest.
-        places, bands, rows, columns, levels, weights: of `dsqblock.layout`.
+        places, bands, rows, columns, levels, weights: of `dsqformat.coding.block.layout`.
         shorts, edges, sizes, saved: workspaces.
     """
     y: cython.Py_ssize_t
@@ -919,7 +919,7 @@ def emit(
         shift: bits of the codes that later layers hold.
         refined: this is not layer 0.
         smallest, largest: indices of block sizes.
-        places, bands, rows, columns, levels, weights: of `dsqblock.layout`.
+        places, bands, rows, columns, levels, weights: of `dsqformat.coding.block.layout`.
         shorts, edges, sizes: workspaces.
         symbols: written from n on.
         n: symbols that are there.

@@ -1,10 +1,11 @@
 """From the streams of block-coded pictures to pixels: one call for all streams (SPEC 4 to 9).
 
-Cython compiles this module ahead of time. Callers (`dsqblock.decode`) check that tables, offsets
-and workspaces fit together; after that no stream, whatever its bytes, makes an index leave its
-array or a loop run longer than its block has coefficients: every symbol advances a position that
-is bounded by the block, every read is bounded by the end of its stream, and past it the state
-only shrinks. A stream that does not end exactly (all bytes read, state 0) is a fault.
+Cython compiles this module ahead of time. The caller, `dsqformat.coding.block.decoding`, checks
+that tables, offsets and workspaces fit together; after that no stream, whatever its bytes, makes
+an index leave its array or a loop run longer than its block has coefficients: every symbol
+advances a position that is bounded by the block, every read is bounded by the end of its stream,
+and past it the state only shrinks. A stream that does not end exactly (all bytes read, state 0)
+is a fault.
 
 Per block: entropy decoding of every layer into a sparse list of coefficients, then an inverse
 transform that works on those alone. Sums of products stay below 2^24, so that they are exact in
@@ -14,7 +15,7 @@ binary32 and vectorize with the least instruction set of the platform.
 from __future__ import annotations
 
 import cython
-from cython.cimports.dsqblock.kernels.block_context import (
+from cython.cimports.dsqformat.kernels.block_context import (
     SPAN,
     STRIDE,
     clear,
@@ -966,7 +967,7 @@ def decode_streams(
     octets: cython.uchar[::1],
     floats: cython.float[::1],
 ) -> cython.Py_ssize_t:
-    """Decode streams to pictures; see `dsqblock.decode` for what the arrays hold.
+    """Decode streams to pictures; see `dsqformat.coding.block.decoding` for what the arrays hold.
 
     Args:
         data: all streams; stream s of layer l is data[starts[l, s] : ends[l, s]].
@@ -983,7 +984,7 @@ def decode_streams(
         largest: index of the largest.
         rgb: the first three channels are red, green and blue.
         shifts: shape (planes,), offset of each channel in 2^-14.
-        places, bands, rows, columns, levels, weights, basis: of `dsqblock.layout`.
+        places, bands, rows, columns, levels, weights, basis: of `dsqformat.coding.block.layout`.
         shorts, edges, sizes, where, values, temp, pixels, line, status: workspaces, zeros.
         as_floats: write `floats`, not `octets`.
         octets: bytes of all samples, or empty.

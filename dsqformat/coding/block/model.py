@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.bitstring import BitReader, BitWriter
-from dsqblock.layout import (
+from dsqformat.coding.block.bitstring import BitReader, BitWriter
+from dsqformat.coding.block.layout import (
     CONTEXTS,
     MAX_LAYERS,
     MAX_PLANES,
@@ -18,7 +18,7 @@ from dsqblock.layout import (
     TABLE_STRIDE,
     step_of,
 )
-from dsqblock.tables import LayerTables, read_tables, write_tables
+from dsqformat.coding.block.tables import LayerTables, read_tables, write_tables
 from dsqformat.errors import CorruptShardError
 
 _HEAD: Final = struct.Struct("<BBBB")
@@ -70,50 +70,20 @@ class BlockModel:
         return out + bits.to_bytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> BlockModel:
+    def from_bytes(cls, data: bytes, what: str = "model") -> BlockModel:
         """Undo `to_bytes`, checking everything.
+
+        Args:
+            data: the bytes of one model, no more.
+            what: whose model it is, for messages.
 
         Raises:
             CorruptShardError: too short, too long, or a value out of its range.
         """
-        if len(data) < _HEAD.size:
-            raise CorruptShardError(f"block model: {len(data)} bytes, expected at least 4")
-        planes, flags, sizes, layers = _HEAD.unpack_from(data)
-        smallest, largest = sizes & 15, sizes >> 4
-        weighted = bool(flags & _WEIGHTED)
-        if not 1 <= planes <= MAX_PLANES or flags > 3 or (flags & _RGB and planes < 3):
-            raise CorruptShardError(f"block model: {planes} planes with flags {flags}")
-        if not (smallest <= largest <= 3 and 1 <= layers <= MAX_LAYERS):
-            raise CorruptShardError(
-                f"block model: sizes {smallest} to {largest}, {layers} layers; expected sizes "
-                f"within 0 to 3, 1 to {MAX_LAYERS} layers"
-            )
-        at = _HEAD.size
-        nbytes = 2 * planes + 16 * weighted + OFFSETS * layers
-        if len(data) < at + nbytes:
-            raise CorruptShardError(f"block model: {len(data)} bytes, expected {at + nbytes}")
-        channel_offsets = struct.unpack_from(f"<{planes}H", data, at)
-        at += 2 * planes
-        weights = tuple(data[at : at + 16]) if weighted else FLAT
-        at += 16 * weighted
-        offsets = []
-        for _ in range(layers):
-            offsets.append(struct.unpack_from("<7b", data, at))
-            at += OFFSETS
-        if max(channel_offsets) > 4095 or min(weights) < 1:
-            raise CorruptShardError("block model: a channel offset above 4095 or a weight of 0")
-        if (weighted and weights == FLAT) or not all(-8 <= v <= 31 for row in offsets for v in row):
-            raise CorruptShardError("block model: an offset out of -8 to 31, or needless weights")
-        bits = BitReader(data[at:])
-        tables = [
-            read_tables(bits, CONTEXTS if layer == 0 else REFINEMENT_CONTEXTS)
-            for layer in range(layers)
-        ]
-        bits.close()
-        return cls(
-            planes, bool(flags & _RGB), smallest, largest, channel_offsets, weights,
-            tuple(offsets), tuple(tables),
-        )  # fmt: skip
+        try:
+            return _parse(data)
+        except CorruptShardError as error:
+            raise error.located(what) from None
 
     def coder_tables(self, layers: int) -> NDArray[np.uint16]:
         """Return the maps of the first `layers` layers, then their tables, as kernels want them.
@@ -139,3 +109,42 @@ class BlockModel:
         scaled = (steps[:, None] * np.array(self.weights, "i8") + 32) >> 6
         out: NDArray[np.int64] = np.maximum(scaled, 1) << missing
         return out
+
+
+def _parse(data: bytes) -> BlockModel:
+    if len(data) < _HEAD.size:
+        raise CorruptShardError(f"{len(data)} bytes, expected at least {_HEAD.size}")
+    planes, flags, sizes, layers = _HEAD.unpack_from(data)
+    smallest, largest = sizes & 15, sizes >> 4
+    weighted = bool(flags & _WEIGHTED)
+    if not 1 <= planes <= MAX_PLANES or flags > 3 or (flags & _RGB and planes < 3):
+        raise CorruptShardError(f"{planes} planes with flags {flags}")
+    if not (smallest <= largest <= 3 and 1 <= layers <= MAX_LAYERS):
+        raise CorruptShardError(
+            f"sizes {smallest} to {largest}, {layers} layers; expected sizes within 0 to 3, "
+            f"1 to {MAX_LAYERS} layers"
+        )
+    at = _HEAD.size
+    nbytes = 2 * planes + 16 * weighted + OFFSETS * layers
+    if len(data) < at + nbytes:
+        raise CorruptShardError(f"{len(data)} bytes, expected at least {at + nbytes}")
+    channel_offsets = struct.unpack_from(f"<{planes}H", data, at)
+    at += 2 * planes
+    weights = tuple(data[at : at + 16]) if weighted else FLAT
+    at += 16 * weighted
+    offsets = tuple(struct.unpack_from("<7b", data, at + OFFSETS * i) for i in range(layers))
+    at += OFFSETS * layers
+    if max(channel_offsets) > 4095 or min(weights) < 1:
+        raise CorruptShardError("a channel offset above 4095 or a weight of 0")
+    if (weighted and weights == FLAT) or not all(-8 <= v <= 31 for row in offsets for v in row):
+        raise CorruptShardError("an offset out of -8 to 31, or needless weights")
+    bits = BitReader(data[at:])
+    tables = [
+        read_tables(bits, CONTEXTS if layer == 0 else REFINEMENT_CONTEXTS)
+        for layer in range(layers)
+    ]
+    bits.close()
+    return BlockModel(
+        planes, bool(flags & _RGB), smallest, largest, channel_offsets, weights, offsets,
+        tuple(tables),
+    )  # fmt: skip

@@ -49,7 +49,7 @@ class BitReader:
         one = self._bits.find("1", self._at, self._at + _MAX_PREFIX + 1)
         end = 2 * one - self._at + 1
         if one < 0 or end > len(self._bits):
-            raise CorruptShardError("block model: its bits end inside a number")
+            raise CorruptShardError("its bits end inside a number")
         value = int(self._bits[one:end], 2) - 1
         self._at = end
         return value
@@ -67,4 +67,4 @@ class BitReader:
         """
         rest = self._bits[self._at :]
         if len(rest) > 7 or "1" in rest:
-            raise CorruptShardError(f"block model: {len(rest)} bits after its end, expected zeros")
+            raise CorruptShardError(f"{len(rest)} bits after its end, expected zeros")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from dsqblock.encode import Choice
+    from dsqformat.coding.block.encoding import Choice
 
 
 class Moments:

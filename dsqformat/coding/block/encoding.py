@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.colour import to_planes
-from dsqblock.kernels import block_encode
-from dsqblock.layout import (
+from dsqformat.coding.block.colour import to_planes
+from dsqformat.coding.block.layout import (
     AC_CONTEXTS,
     CONTEXTS,
     DC_FIRST,
@@ -24,16 +23,19 @@ from dsqblock.layout import (
     SYMBOLS,
     band,
 )
-from dsqblock.model import FLAT, OFFSETS, BlockModel
-from dsqblock.reconstruction import Moments, fit_offsets
-from dsqblock.tables import LayerTables, fit_tables
-from dsqblock.transform import forward, pad_planes
-from dsqblock.workspace import SYNTAX, neighbourhood
+from dsqformat.coding.block.model import FLAT, OFFSETS, BlockModel
+from dsqformat.coding.block.reconstruction import Moments, fit_offsets
+from dsqformat.coding.block.tables import LayerTables, fit_tables
+from dsqformat.coding.block.transform import forward, pad_planes
+from dsqformat.coding.block.workspace import SYNTAX, neighbourhood
 from dsqformat.errors import SampleError
+from dsqformat.kernels import block_kernel
 
 # Models are fitted on so many pixels at most.
 FIT_PIXELS: Final = 1 << 22
 _CROP: Final = 1024
+
+_kernel: Any = block_kernel("block_encode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def choose(
             saved = np.empty(4 * model.planes * 1280, "i4")
         codes = np.empty(shape, "i4")
         leaves = np.empty((shape[1] // 4, shape[2] // 4), "u1")
-        block_encode.search(
+        _kernel.search(
             coefs,
             codes,
             leaves,
@@ -216,7 +218,7 @@ def _finish(
     for layer, streams in enumerate(layers):
         symbols, n = _symbols(model, group, layer, len(layers))
         out = np.empty(5 * n + 8, "u1")
-        at = block_encode.finish(symbols, n, tables, first, out)
+        at = _kernel.finish(symbols, n, tables, first, out)
         streams.append(out[at:].tobytes())
         first += REFINEMENT_CONTEXTS if layer else CONTEXTS
 
@@ -232,7 +234,7 @@ def _symbols(
         n = 0
         for choice in group:
             width = choice.codes.shape[2]
-            n = block_encode.emit(
+            n = _kernel.emit(
                 choice.codes, choice.leaves, layers - 1 - layer, layer > 0, model.smallest,
                 model.largest, *SYNTAX, *neighbourhood(width, model.planes, 1), symbols, n,
             )  # fmt: skip
@@ -247,7 +249,7 @@ def _tally(
     model: BlockModel, choice: Choice, layer: int, layers: int, counts: NDArray[np.int64]
 ) -> None:
     symbols, n = _symbols(model, [choice], layer, layers)
-    block_encode.tally(symbols, n, counts)
+    _kernel.tally(symbols, n, counts)
 
 
 def _costs_of(tables: LayerTables) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqblock.bitstring import BitReader, BitWriter
-from dsqblock.layout import (
+from dsqformat.coding.block.bitstring import BitReader, BitWriter
+from dsqformat.coding.block.layout import (
     AC_CONTEXTS,
     BIT_FIRST,
     CONTEXTS,
@@ -159,18 +159,18 @@ def read_tables(source: BitReader, contexts: int) -> LayerTables:
     """
     count = source.unsigned() + 1
     if count > MAX_TABLES:
-        raise CorruptShardError(f"block model: {count} tables, expected at most {MAX_TABLES}")
+        raise CorruptShardError(f"{count} tables, expected at most {MAX_TABLES}")
     before = [0] * SYMBOLS
     length = 0
     all_logits = []
     for _ in range(count):
         length += source.signed()
         if not 0 <= length < ESCAPE:
-            raise CorruptShardError(f"block model: a table of {length + 1} symbols, expected 1-31")
+            raise CorruptShardError(f"a table of {length + 1} symbols, expected 1-31")
         for k in range(length):
             before[k] += source.signed()
             if not ABSENT <= before[k] <= 40:
-                raise CorruptShardError(f"block model: logit {before[k]}, expected -41 to 40")
+                raise CorruptShardError(f"logit {before[k]}, expected -41 to 40")
         all_logits.append(tuple(before[:length]))
     map_ = np.zeros(contexts, "u1")
     used = np.zeros(contexts, np.bool_)
@@ -178,11 +178,11 @@ def read_tables(source: BitReader, contexts: int) -> LayerTables:
     while at < contexts:
         at += source.unsigned()
         if at > contexts:
-            raise CorruptShardError(f"block model: context {at}, expected at most {contexts}")
+            raise CorruptShardError(f"context {at}, expected at most {contexts}")
         if at < contexts:
             table += source.signed()
             if not 0 <= table < count:
-                raise CorruptShardError(f"block model: table {table}, expected 0 to {count - 1}")
+                raise CorruptShardError(f"table {table}, expected 0 to {count - 1}")
             map_[at], used[at] = table, True
             at += 1
     return build(_inherit(map_, used), used, tuple(all_logits))
