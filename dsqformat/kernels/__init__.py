@@ -23,6 +23,7 @@ import numpy as np
 __all__ = [
     "COMPILED",
     "block_kernel",
+    "choose_groups",
     "decode_streams",
     "dequantize_float32",
     "dequantize_patches_float32",
@@ -52,7 +53,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if all(map(_is_compiled, ("bits", "dequant", "rans", *_BLOCK))):
+    if all(map(_is_compiled, ("bits", "dequant", "patches", "rans", *_BLOCK))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
@@ -92,7 +93,8 @@ def block_kernel(name: str) -> ModuleType | None:
 
 if COMPILED:
     from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16
-    from dsqformat.kernels.plain_patches import (
+    from dsqformat.kernels.patches import (
+        choose_groups,
         dequantize_patches_float32,
         dequantize_patches_uint8,
     )
@@ -127,6 +129,7 @@ else:
         split_uint16,
     )
     from dsqformat.kernels.plain_patches import (
+        choose_groups,
         dequantize_patches_float32,
         dequantize_patches_uint8,
     )

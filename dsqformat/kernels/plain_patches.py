@@ -65,3 +65,61 @@ def _dequantize(arguments: tuple[Any, ...], out: NDArray[Any]) -> int:
             x = code * scale[group] + offset[group]
             out[part] = x if out.dtype == np.float32 else np.clip(np.rint(x * 255), 0, 255)
     return -1
+
+
+def choose_groups(
+    patches: NDArray[np.float64],
+    top: int,
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    current: NDArray[np.int64],
+    tried: int,
+    group: NDArray[np.int64],
+    errors: NDArray[np.float64],
+    codes: NDArray[np.uint8],
+) -> None:
+    """See `patches.choose_groups`."""
+    candidates = [current] if len(current) else []
+    if tried:
+        low, high = offset.astype("f8"), offset + float(top) * scale.astype("f8")
+        near = (patches.min(axis=1)[:, np.newaxis] - low) ** 2
+        near += (patches.max(axis=1)[:, np.newaxis] - high) ** 2
+        candidates += list(np.argsort(near, axis=1, kind="stable")[:, :tried].T)
+    group[:] = 0
+    errors[:] = np.inf
+    for candidate in candidates:
+        found = _squared_error(patches, top, scale[candidate], offset[candidate])
+        better = found < errors
+        group[better] = candidate[better]
+        errors[better] = found[better]
+    codes[:] = _codes(patches, top, scale[group], offset[group])
+
+
+def _codes(
+    patches: NDArray[np.float64],
+    top: int,
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    gain = scale.astype("f8")[:, np.newaxis]
+    inverse = np.where(gain > 0, 1 / np.where(gain > 0, gain, 1), 0)
+    steps = (patches - offset.astype("f8")[:, np.newaxis]) * inverse
+    codes: NDArray[np.float64] = np.rint(np.clip(steps, 0, top))
+    return codes
+
+
+def _squared_error(
+    patches: NDArray[np.float64],
+    top: int,
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    gain, shift = scale.astype("f8")[:, np.newaxis], offset.astype("f8")[:, np.newaxis]
+    squares = (_codes(patches, top, scale, offset) * gain + shift - patches) ** 2
+    # Four sums side by side, as the compiled loop has them.
+    sums = np.zeros((len(patches), 4))
+    for start in range(0, squares.shape[1], 4):
+        part = squares[:, start : start + 4]
+        sums[:, : part.shape[1]] += part
+    total: NDArray[np.float64] = (sums[:, 0] + sums[:, 1]) + (sums[:, 2] + sums[:, 3])
+    return total

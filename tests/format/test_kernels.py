@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsqformat import kernels
-from dsqformat.kernels import plain, plain_rans
+from dsqformat.kernels import plain, plain_patches, plain_rans
 from kernel_model import (
     CODE,
     PADDING,
+    PATCH_KERNELS,
     RANS_KERNELS,
     VALUE,
     VARIANTS,
@@ -354,5 +355,9 @@ def test_the_environment_asks_for_numpy_without_a_warning():
 def test_all_implementations_have_the_same_names():
     for name in kernels.__all__:
         assert hasattr(kernels, name)
-        numpy_twin = plain_rans if name in RANS_KERNELS else plain
-        assert name == "COMPILED" or callable(getattr(numpy_twin, name))
+        if name in RANS_KERNELS:
+            assert callable(getattr(plain_rans, name))
+        elif name in PATCH_KERNELS:
+            assert callable(getattr(plain_patches, name))
+        elif name not in {"COMPILED", "block_kernel"}:
+            assert callable(getattr(plain, name))

@@ -27,8 +27,10 @@ PADDING, VALUE, CODE = 0, 1, 2
 
 # The implementations ---------------------------------------------------------------------------
 
-# Those of coding 2 have a test module of their own.
+# Those of coding 2, of patches and of blocks have test modules of their own.
 RANS_KERNELS = ("decode_streams", "encode_streams", "trace")
+PATCH_KERNELS = ("choose_groups", "dequantize_patches_float32", "dequantize_patches_uint8")
+ELSEWHERE = {"COMPILED", "block_kernel", *RANS_KERNELS, *PATCH_KERNELS}
 
 
 def load(name: str, path: Path) -> ModuleType:
@@ -41,7 +43,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 def together(bits: ModuleType, dequant: ModuleType) -> SimpleNamespace:
     """One namespace of all kernels."""
-    names = [name for name in kernels.__all__ if name not in {"COMPILED", *RANS_KERNELS}]
+    names = [name for name in kernels.__all__ if name not in ELSEWHERE]
     return SimpleNamespace(**{n: getattr(bits, n, None) or getattr(dequant, n) for n in names})
 
 

@@ -1,0 +1,462 @@
+"""Patches that share scale and offset by group: choosing groups, and values from codes (spec 10).
+
+Cython compiles this module ahead of time; it is Python as well, and the tests also run it
+uncompiled. Nothing here checks lengths: callers do so before the loop.
+
+`plain_patches` gives the same bits: sums of errors have a fixed order, 4 at a time.
+"""
+
+from __future__ import annotations
+
+import cython
+import numpy as np
+
+Level = cython.fused_type(cython.float, cython.uchar)
+
+# Values of a row that are dequantized at a time: their scales and offsets stay in the cache.
+TILE = cython.declare(cython.Py_ssize_t, 1024)
+# Values after which a group may already be worse than the best; a multiple of 4.
+STRIDE = cython.declare(cython.Py_ssize_t, 32)
+# Added to a number of 0 to 255 in double precision, 2^52 leaves no room for a fraction: it rounds
+# half to even. 2^23 does so in single precision.
+WHOLE = cython.declare(cython.double, 4503599627370496.0)
+INFINITY = cython.declare(cython.double, float("inf"))
+WHOLE_FLOAT = cython.declare(cython.float, 8388608.0)
+
+
+# ---- from codes to values --------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _spread(
+    ids: cython.const[cython.ushort][::1],
+    patch: cython.Py_ssize_t,
+    place: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    scale: cython.const[cython.float][::1],
+    offset: cython.const[cython.float][::1],
+    first: cython.Py_ssize_t,
+    gains: cython.float[::1],
+    shifts: cython.float[::1],
+) -> cython.void:
+    """Write scale and offset of `count` values from value `place` of a row on.
+
+    `patch` is the values of a patch in a row: all patches have as many, but perhaps the last.
+    `first` is the number of the id of the first patch of the row.
+    """
+    i: cython.Py_ssize_t = 0
+    end: cython.Py_ssize_t
+    number: cython.Py_ssize_t = place // patch
+    gain: cython.float
+    shift: cython.float
+    while i < count:
+        gain = scale[ids[first + number]]
+        shift = offset[ids[first + number]]
+        number += 1
+        end = min(number * patch - place, count)
+        while i < end:
+            gains[i] = gain
+            shifts[i] = shift
+            i += 1
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _emit_floats(
+    codes: cython.const[cython.ushort][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    missing: cython.int,
+    gains: cython.const[cython.float][::1],
+    shifts: cython.const[cython.float][::1],
+    out: cython.float[::1],
+) -> cython.void:
+    """Write c' * gain + shift, each operation rounded on its own."""
+    i: cython.Py_ssize_t
+    step: cython.float = 1 << missing
+    middle: cython.float = 0.5 * ((1 << missing) - 1)
+    for i in range(count):
+        out[start + i] = (
+            cython.cast(cython.float, cython.cast(cython.int, codes[start + i])) * step + middle
+        ) * gains[i] + shifts[i]
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _emit_bytes(
+    codes: cython.const[cython.ushort][::1],
+    start: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
+    missing: cython.int,
+    gains: cython.const[cython.float][::1],
+    shifts: cython.const[cython.float][::1],
+    levels: cython.float[::1],
+    out: cython.uchar[::1],
+) -> cython.void:
+    """Write min(255, max(0, rint(fl(x * 255)))) of the values x; `levels` is scratch."""
+    i: cython.Py_ssize_t
+    level: cython.float
+    step: cython.float = 1 << missing
+    middle: cython.float = 0.5 * ((1 << missing) - 1)
+    # Named, because literals would make doubles of them.
+    least: cython.float = 0
+    most: cython.float = 255
+    whole: cython.float = WHOLE_FLOAT
+    # One step per loop: a comparison and what follows it would be compiled to branches.
+    for i in range(count):
+        level = (
+            (cython.cast(cython.float, cython.cast(cython.int, codes[start + i])) * step + middle)
+            * gains[i]
+            + shifts[i]
+        ) * most
+        levels[i] = level if level > least else least
+    for i in range(count):
+        level = levels[i]
+        levels[i] = level if level < most else most
+    for i in range(count):
+        out[start + i] = cython.cast(cython.int, (levels[i] + whole) - whole)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _kept_row(
+    kept: cython.const[cython.uchar][::1],
+    first: cython.Py_ssize_t,
+    columns: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Return how many of the patches of a row are kept; an empty `kept` keeps all."""
+    i: cython.Py_ssize_t
+    count: cython.Py_ssize_t = 0
+    if kept.shape[0] == 0:
+        return columns
+    for i in range(columns):
+        count += kept[first + i] != 0
+    return count
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _dequantize(
+    codes: cython.const[cython.ushort][::1],
+    missing: cython.const[cython.uchar][::1],
+    ids: cython.const[cython.ushort][::1],
+    scale: cython.const[cython.float][::1],
+    offset: cython.const[cython.float][::1],
+    shapes: cython.const[cython.longlong][:, ::1],
+    patch: cython.Py_ssize_t,
+    kept: cython.const[cython.uchar][::1],
+    scratch: cython.float[:, ::1],
+    out: Level[::1],
+) -> cython.Py_ssize_t:
+    sample: cython.Py_ssize_t
+    number: cython.Py_ssize_t
+    row: cython.Py_ssize_t
+    y: cython.Py_ssize_t
+    tile: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    tall: cython.Py_ssize_t
+    columns: cython.Py_ssize_t
+    there: cython.Py_ssize_t
+    width: cython.Py_ssize_t
+    channels: cython.Py_ssize_t
+    value: cython.Py_ssize_t = 0
+    cell: cython.Py_ssize_t = 0
+    first: cython.Py_ssize_t = 0
+    groups: cython.Py_ssize_t = scale.shape[0]
+    for number in range(ids.shape[0]):
+        if ids[number] >= groups:
+            return number
+    for sample in range(shapes.shape[0]):
+        channels = shapes[sample, 2]
+        columns = (shapes[sample, 1] + patch - 1) // patch
+        row = 0
+        while row < shapes[sample, 0]:
+            tall = min(patch, shapes[sample, 0] - row)
+            there = _kept_row(kept, cell, columns)
+            # Values of the kept patches of one row of pixels: the last patch may be narrower.
+            width = there * patch
+            if columns > 0 and (kept.shape[0] == 0 or kept[cell + columns - 1] != 0):
+                width += shapes[sample, 1] - columns * patch
+            width *= channels
+            tile = 0
+            while tile < width:
+                size = min(TILE, width - tile)
+                _spread(
+                    ids, patch * channels, tile, size, scale, offset, first, scratch[0], scratch[1]
+                )
+                for y in range(tall):
+                    if Level is cython.float:
+                        _emit_floats(
+                            codes, value + y * width + tile, size, missing[sample],
+                            scratch[0], scratch[1], out,
+                        )  # fmt: skip
+                    else:
+                        _emit_bytes(
+                            codes, value + y * width + tile, size, missing[sample],
+                            scratch[0], scratch[1], scratch[2], out,
+                        )  # fmt: skip
+                tile += size
+            value += tall * width
+            first += there
+            cell += columns
+            row += tall
+    return -1
+
+
+def dequantize_patches_float32(
+    codes: cython.const[cython.ushort][::1],
+    missing: cython.const[cython.uchar][::1],
+    ids: cython.const[cython.ushort][::1],
+    scale: cython.const[cython.float][::1],
+    offset: cython.const[cython.float][::1],
+    shapes: cython.const[cython.longlong][:, ::1],
+    patch: cython.Py_ssize_t,
+    kept: cython.const[cython.uchar][::1],
+    out: cython.float[::1],
+) -> cython.Py_ssize_t:
+    """Write the values of all samples; return the first id at or above the groups, or -1.
+
+    Args:
+        codes: the top bits of all codes, samples after one another, kept values in C order.
+        missing: shape (n,), bits below those, 0 to 16 (k of spec 9.2).
+        ids: the groups of all kept patches, samples after one another, in raster order.
+        scale: shape (groups,).
+        offset: shape (groups,).
+        shapes: shape (n, 3): height, width, channels.
+        patch: side of a patch, at least 1.
+        kept: one byte per patch, 0 where it is left out; empty: every patch is kept.
+        out: as long as `codes`.
+    """
+    fault: cython.Py_ssize_t
+    scratch: cython.float[:, ::1] = np.empty((3, TILE), "f4")
+    with cython.nogil:
+        fault = _dequantize(codes, missing, ids, scale, offset, shapes, patch, kept, scratch, out)
+    return fault
+
+
+def dequantize_patches_uint8(
+    codes: cython.const[cython.ushort][::1],
+    missing: cython.const[cython.uchar][::1],
+    ids: cython.const[cython.ushort][::1],
+    scale: cython.const[cython.float][::1],
+    offset: cython.const[cython.float][::1],
+    shapes: cython.const[cython.longlong][:, ::1],
+    patch: cython.Py_ssize_t,
+    kept: cython.const[cython.uchar][::1],
+    out: cython.uchar[::1],
+) -> cython.Py_ssize_t:
+    """As `dequantize_patches_float32`, but write min(255, max(0, rint(fl(x * 255))))."""
+    fault: cython.Py_ssize_t
+    scratch: cython.float[:, ::1] = np.empty((3, TILE), "f4")
+    with cython.nogil:
+        fault = _dequantize(codes, missing, ids, scale, offset, shapes, patch, kept, scratch, out)
+    return fault
+
+
+# ---- choosing groups -------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _nearest(
+    x: cython.double,
+    y: cython.double,
+    centres: cython.const[cython.double][:, ::1],
+    near: cython.longlong[::1],
+    far: cython.double[::1],
+) -> cython.void:
+    """Write the centres nearest to a point, nearest first, the lower number where they tie."""
+    i: cython.Py_ssize_t
+    k: cython.Py_ssize_t
+    distance: cython.double
+    dx: cython.double
+    dy: cython.double
+    last: cython.Py_ssize_t = near.shape[0] - 1
+    for k in range(last + 1):
+        far[k] = INFINITY
+        near[k] = 0
+    for i in range(centres.shape[1]):
+        dx = x - centres[0, i]
+        dy = y - centres[1, i]
+        distance = dx * dx + dy * dy
+        if distance < far[last]:
+            k = last
+            while k > 0 and distance < far[k - 1]:
+                far[k] = far[k - 1]
+                near[k] = near[k - 1]
+                k -= 1
+            far[k] = distance
+            near[k] = i
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _error(
+    patches: cython.const[cython.double][:, ::1],
+    row: cython.Py_ssize_t,
+    top: cython.double,
+    gain: cython.double,
+    shift: cython.double,
+    limit: cython.double,
+    squares: cython.double[::1],
+) -> cython.double:
+    """Return the squared error of a patch in a group, or anything at or above `limit`."""
+    start: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    i: cython.Py_ssize_t
+    t: cython.double
+    least: cython.double = 0
+    whole: cython.double = WHOLE
+    # A group of scale 0 has code 0.
+    inverse: cython.double = 1 / gain if gain > 0 else 0
+    sum0: cython.double = 0
+    sum1: cython.double = 0
+    sum2: cython.double = 0
+    sum3: cython.double = 0
+    total: cython.double = 0
+    start = 0
+    while start < patches.shape[1]:
+        size = min(STRIDE, patches.shape[1] - start)
+        for i in range(size):
+            t = (patches[row, start + i] - shift) * inverse
+            squares[i] = t if t > least else least
+        for i in range(size):
+            t = squares[i]
+            squares[i] = t if t < top else top
+        for i in range(size):
+            t = ((squares[i] + whole) - whole) * gain + shift - patches[row, start + i]
+            squares[i] = t * t
+        i = size
+        while i & 3:
+            squares[i] = 0
+            i += 1
+        for i in range(0, size, 4):
+            sum0 += squares[i]
+            sum1 += squares[i + 1]
+            sum2 += squares[i + 2]
+            sum3 += squares[i + 3]
+        total = (sum0 + sum1) + (sum2 + sum3)
+        # Sums only grow: what is as bad as the best by now does not become better.
+        if total >= limit:
+            return total
+        start += size
+    return total
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _code(
+    patches: cython.const[cython.double][:, ::1],
+    row: cython.Py_ssize_t,
+    top: cython.double,
+    gain: cython.double,
+    shift: cython.double,
+    codes: cython.uchar[:, ::1],
+) -> cython.void:
+    """Write the codes of a patch in a group."""
+    i: cython.Py_ssize_t
+    t: cython.double
+    least: cython.double = 0
+    whole: cython.double = WHOLE
+    inverse: cython.double = 1 / gain if gain > 0 else 0
+    for i in range(patches.shape[1]):
+        t = (patches[row, i] - shift) * inverse
+        t = t if t > least else least
+        t = t if t < top else top
+        codes[row, i] = cython.cast(cython.int, (t + whole) - whole)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _choose(
+    patches: cython.const[cython.double][:, ::1],
+    top: cython.double,
+    scale: cython.const[cython.float][::1],
+    offset: cython.const[cython.float][::1],
+    centres: cython.const[cython.double][:, ::1],
+    current: cython.const[cython.longlong][::1],
+    near: cython.longlong[::1],
+    far: cython.double[::1],
+    squares: cython.double[::1],
+    group: cython.longlong[::1],
+    errors: cython.double[::1],
+    codes: cython.uchar[:, ::1],
+) -> cython.void:
+    row: cython.Py_ssize_t
+    i: cython.Py_ssize_t
+    k: cython.Py_ssize_t
+    low: cython.double
+    high: cython.double
+    value: cython.double
+    found: cython.double
+    best: cython.double
+    for row in range(patches.shape[0]):
+        best = INFINITY
+        group[row] = 0
+        if current.shape[0] > 0:
+            group[row] = current[row]
+            best = _error(patches, row, top, scale[group[row]], offset[group[row]], best, squares)
+        if near.shape[0] > 0:
+            low = high = patches[row, 0]
+            for i in range(patches.shape[1]):
+                value = patches[row, i]
+                low = value if value < low else low
+                high = value if value > high else high
+            _nearest(low, high, centres, near, far)
+            for k in range(near.shape[0]):
+                found = _error(patches, row, top, scale[near[k]], offset[near[k]], best, squares)
+                if found < best:
+                    best = found
+                    group[row] = near[k]
+        errors[row] = best
+        _code(patches, row, top, scale[group[row]], offset[group[row]], codes)
+
+
+def choose_groups(
+    patches: cython.const[cython.double][:, ::1],
+    top: cython.int,
+    scale: cython.const[cython.float][::1],
+    offset: cython.const[cython.float][::1],
+    current: cython.const[cython.longlong][::1],
+    tried: cython.Py_ssize_t,
+    group: cython.longlong[::1],
+    errors: cython.double[::1],
+    codes: cython.uchar[:, ::1],
+) -> None:
+    """Find the group that distorts each patch least, of the nearest by range.
+
+    Args:
+        patches: shape (m, k), k at least 1, finite.
+        top: the largest code, 1 to 255.
+        scale: shape (groups,), at least 0.
+        offset: shape (groups,).
+        current: shape (m,), groups that patches leave only for a better one; or empty.
+        tried: how many groups to try, at most all: those whose codes 0 and `top` stand for
+            values nearest to the smallest and largest of the patch. 0: keep `current`.
+        group: shape (m,), written: the groups found; the first of those that are as good.
+        errors: shape (m,), written: squared errors, in double precision.
+        codes: shape (m, k), written: clamp(rint((x - offset) * (1 / scale)), 0, top), in double
+            precision; 0 in a group of scale 0.
+    """
+    ends = np.empty((2, len(scale)))
+    ends[0] = offset
+    ends[1] = ends[0] + float(top) * np.asarray(scale, "f8")
+    centres: cython.const[cython.double][:, ::1] = ends
+    near: cython.longlong[::1] = np.empty(tried, "i8")
+    far: cython.double[::1] = np.empty(tried)
+    squares: cython.double[::1] = np.empty(STRIDE)
+    with cython.nogil:
+        _choose(
+            patches, top, scale, offset, centres, current, near, far, squares,
+            group, errors, codes,
+        )  # fmt: skip
