@@ -30,6 +30,7 @@ __all__ = [
     "dequantize_patches_uint8",
     "dequantize_uint8",
     "encode_streams",
+    "find_nearest",
     "join_uint8",
     "join_uint16",
     "measure",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 
-_BLOCK = ("block_decode", "block_encode", "block_forward")
+_BLOCK = ("block_decode", "block_emit", "block_forward", "block_search", "block_streams")
 
 
 def _is_compiled(name: str) -> bool:
@@ -79,7 +80,7 @@ def block_kernel(name: str) -> ModuleType | None:
     """Return the loops of the quantizer `block`, for the widest registers there are.
 
     Args:
-        name: `block_decode`, `block_encode` or `block_forward`.
+        name: one of the modules `block_*` of this package.
 
     Returns:
         A compiled module, or None: then `dsqformat.coding.block` does the work in NumPy.
@@ -97,6 +98,7 @@ if COMPILED:
         choose_groups,
         dequantize_patches_float32,
         dequantize_patches_uint8,
+        find_nearest,
     )
     from dsqformat.kernels.rans import decode_streams, encode_streams, trace
 
@@ -132,5 +134,6 @@ else:
         choose_groups,
         dequantize_patches_float32,
         dequantize_patches_uint8,
+        find_nearest,
     )
     from dsqformat.kernels.plain_rans import decode_streams, encode_streams, trace

@@ -5,6 +5,15 @@
 cdef enum:
     STRIDE = 34
     SPAN = 1232  # one accumulator: 36 rows of 34, a few to spare
+    # Contexts of layer 0 and of the others.
+    CLASSES = 91  # bands x levels
+    DC_FIRST = 2912
+    SIGN_FIRST = 2960
+    FLAG_FIRST = 2972
+    CONTEXTS = 2976
+    BIT_FIRST = 1456
+    DC_BIT_FIRST = 1462
+    REFINEMENT_CONTEXTS = 1464
 
 
 cdef inline void expect(

@@ -35,7 +35,9 @@ from dsqformat.kernels import block_kernel
 FIT_PIXELS: Final = 1 << 22
 _CROP: Final = 1024
 
-_kernel: Any = block_kernel("block_encode")
+_search: Any = block_kernel("block_search")
+_emit: Any = block_kernel("block_emit")
+_streams: Any = block_kernel("block_streams")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ def choose(
             saved = np.empty(4 * model.planes * 1280, "i4")
         codes = np.empty(shape, "i4")
         leaves = np.empty((shape[1] // 4, shape[2] // 4), "u1")
-        _kernel.search(
+        _search.search(
             coefs,
             codes,
             leaves,
@@ -218,7 +220,7 @@ def _finish(
     for layer, streams in enumerate(layers):
         symbols, n = _symbols(model, group, layer, len(layers))
         out = np.empty(5 * n + 8, "u1")
-        at = _kernel.finish(symbols, n, tables, first, out)
+        at = _streams.finish(symbols, n, tables, first, out)
         streams.append(out[at:].tobytes())
         first += REFINEMENT_CONTEXTS if layer else CONTEXTS
 
@@ -234,7 +236,7 @@ def _symbols(
         n = 0
         for choice in group:
             width = choice.codes.shape[2]
-            n = _kernel.emit(
+            n = _emit.emit(
                 choice.codes, choice.leaves, layers - 1 - layer, layer > 0, model.smallest,
                 model.largest, *SYNTAX, *neighbourhood(width, model.planes, 1), symbols, n,
             )  # fmt: skip
@@ -249,7 +251,7 @@ def _tally(
     model: BlockModel, choice: Choice, layer: int, layers: int, counts: NDArray[np.int64]
 ) -> None:
     symbols, n = _symbols(model, [choice], layer, layers)
-    _kernel.tally(symbols, n, counts)
+    _emit.tally(symbols, n, counts)
 
 
 def _costs_of(tables: LayerTables) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
