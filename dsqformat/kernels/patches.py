@@ -181,6 +181,9 @@ def _dequantize(
             there = _kept_row(kept, cell, columns)
             # Values of the kept patches of one row of pixels: the last patch may be narrower.
             width = there * patch
+            if channels == 0:
+                # A sample without values has no ids.
+                there = 0
             if columns > 0 and (kept.shape[0] == 0 or kept[cell + columns - 1] != 0):
                 width += shapes[sample, 1] - columns * patch
             width *= channels
@@ -427,31 +430,29 @@ def choose_groups(
     top: cython.int,
     scale: cython.const[cython.float][::1],
     offset: cython.const[cython.float][::1],
+    centres: cython.const[cython.double][:, ::1],
     current: cython.const[cython.longlong][::1],
     tried: cython.Py_ssize_t,
     group: cython.longlong[::1],
     errors: cython.double[::1],
     codes: cython.uchar[:, ::1],
 ) -> None:
-    """Find the group that distorts each patch least, of the nearest by range.
+    """Find the group that distorts each patch least, of those nearest by range.
 
     Args:
         patches: shape (m, k), k at least 1, finite.
         top: the largest code, 1 to 255.
         scale: shape (groups,), at least 0.
         offset: shape (groups,).
+        centres: shape (2, groups), smallest and largest value of the patches that belong there.
         current: shape (m,), groups that patches leave only for a better one; or empty.
-        tried: how many groups to try, at most all: those whose codes 0 and `top` stand for
-            values nearest to the smallest and largest of the patch. 0: keep `current`.
+        tried: how many groups to try, at most all: those whose centres are nearest. 0: keep
+            `current`.
         group: shape (m,), written: the groups found; the first of those that are as good.
         errors: shape (m,), written: squared errors, in double precision.
         codes: shape (m, k), written: clamp(rint((x - offset) * (1 / scale)), 0, top), in double
             precision; 0 in a group of scale 0.
     """
-    ends = np.empty((2, len(scale)))
-    ends[0] = offset
-    ends[1] = ends[0] + float(top) * np.asarray(scale, "f8")
-    centres: cython.const[cython.double][:, ::1] = ends
     near: cython.longlong[::1] = np.empty(tried, "i8")
     far: cython.double[::1] = np.empty(tried)
     squares: cython.double[::1] = np.empty(STRIDE)
@@ -460,3 +461,24 @@ def choose_groups(
             patches, top, scale, offset, centres, current, near, far, squares,
             group, errors, codes,
         )  # fmt: skip
+
+
+def find_nearest(
+    points: cython.const[cython.double][:, ::1],
+    centres: cython.const[cython.double][:, ::1],
+    found: cython.longlong[::1],
+) -> None:
+    """Write the number of the centre nearest to each point, the lowest where they tie.
+
+    Args:
+        points: shape (2, m).
+        centres: shape (2, c), c at least 1.
+        found: shape (m,).
+    """
+    i: cython.Py_ssize_t
+    near: cython.longlong[::1] = np.empty(1, "i8")
+    far: cython.double[::1] = np.empty(1)
+    with cython.nogil:
+        for i in range(points.shape[1]):
+            _nearest(points[0, i], points[1, i], centres, near, far)
+            found[i] = near[0]

@@ -4,3 +4,4 @@ from dsqformat.kernels.plain_patches import (
     dequantize_patches_float32 as dequantize_patches_float32,
 )
 from dsqformat.kernels.plain_patches import dequantize_patches_uint8 as dequantize_patches_uint8
+from dsqformat.kernels.plain_patches import find_nearest as find_nearest

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Points at a time, so that memory stays bounded.
+PART = 4096
+
 
 def dequantize_patches_float32(
     codes: NDArray[np.uint16],
@@ -46,9 +49,9 @@ def _dequantize(arguments: tuple[Any, ...], out: NDArray[Any]) -> int:
     value = patches = first = 0
     for (height, width, channels), bits in zip(shapes.tolist(), missing.tolist(), strict=True):
         rows, columns = -(-height // patch), -(-width // patch)
-        there = np.ones(rows * columns, "?")
+        there = np.full(rows * columns, channels > 0)
         if len(kept):
-            there = kept[first : first + rows * columns].astype("?")
+            there &= kept[first : first + rows * columns].astype("?")
         first += rows * columns
         count = int(there.sum())
         number = np.full(rows * columns, -1)
@@ -72,6 +75,7 @@ def choose_groups(
     top: int,
     scale: NDArray[np.float32],
     offset: NDArray[np.float32],
+    centres: NDArray[np.float64],
     current: NDArray[np.int64],
     tried: int,
     group: NDArray[np.int64],
@@ -81,10 +85,9 @@ def choose_groups(
     """See `patches.choose_groups`."""
     candidates = [current] if len(current) else []
     if tried:
-        low, high = offset.astype("f8"), offset + float(top) * scale.astype("f8")
-        near = (patches.min(axis=1)[:, np.newaxis] - low) ** 2
-        near += (patches.max(axis=1)[:, np.newaxis] - high) ** 2
-        candidates += list(np.argsort(near, axis=1, kind="stable")[:, :tried].T)
+        distance = _distances(patches.min(axis=1), patches.max(axis=1), centres)
+        near = np.argsort(distance, axis=1, kind="stable")[:, :tried]
+        candidates += list(near.T)
     group[:] = 0
     errors[:] = np.inf
     for candidate in candidates:
@@ -93,6 +96,24 @@ def choose_groups(
         group[better] = candidate[better]
         errors[better] = found[better]
     codes[:] = _codes(patches, top, scale[group], offset[group])
+
+
+def find_nearest(
+    points: NDArray[np.float64], centres: NDArray[np.float64], found: NDArray[np.int64]
+) -> None:
+    """See `patches.find_nearest`."""
+    for begin in range(0, len(found), PART):
+        part = slice(begin, begin + PART)
+        found[part] = _distances(points[0, part], points[1, part], centres).argmin(axis=1)
+
+
+def _distances(
+    x: NDArray[np.float64], y: NDArray[np.float64], centres: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return squared distances of points and centres, shape (points, centres)."""
+    dx, dy = x[:, np.newaxis] - centres[0], y[:, np.newaxis] - centres[1]
+    distances: NDArray[np.float64] = dx * dx + dy * dy
+    return distances
 
 
 def _codes(

@@ -29,7 +29,12 @@ PADDING, VALUE, CODE = 0, 1, 2
 
 # Those of coding 2, of patches and of blocks have test modules of their own.
 RANS_KERNELS = ("decode_streams", "encode_streams", "trace")
-PATCH_KERNELS = ("choose_groups", "dequantize_patches_float32", "dequantize_patches_uint8")
+PATCH_KERNELS = (
+    "choose_groups",
+    "dequantize_patches_float32",
+    "dequantize_patches_uint8",
+    "find_nearest",
+)
 ELSEWHERE = {"COMPILED", "block_kernel", *RANS_KERNELS, *PATCH_KERNELS}
 
 

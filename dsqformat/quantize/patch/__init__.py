@@ -5,7 +5,8 @@ parameters cost next to nothing per sample and a patch costs ceil(log2 G) bits b
 """
 
 from dsqformat.quantize.patch.dequantization import dequantize_patches
-from dsqformat.quantize.patch.fitting import Method, PatchGroups, fit_groups
+from dsqformat.quantize.patch.fitting import fit_groups
+from dsqformat.quantize.patch.groups import Method, PatchGroups
 from dsqformat.quantize.patch.quantization import quantize_alone, quantize_patches
 from dsqformat.quantize.patch.storage import largest_group_count, storage_bits
 

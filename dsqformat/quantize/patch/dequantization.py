@@ -112,10 +112,11 @@ def _checked(
             tall = np.minimum(side, height - np.arange(rows) * side)
             wide = np.minimum(side, width - np.arange(columns) * side)
             values += int(tall @ mask @ wide) * channels
-            patches += int(mask.sum())
+            patches += int(mask.sum()) if channels else 0
         else:
             values += height * width * channels
-            patches += rows * columns
+            # A sample without values has no patches.
+            patches += rows * columns if channels else 0
     if masks:
         if len(masks) != len(sizes):
             raise ValueError(f"{len(masks)} masks of {len(sizes)} samples")

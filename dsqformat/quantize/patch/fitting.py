@@ -1,4 +1,4 @@
-"""Groups of patches that share scale and offset: how they are found (Tran & Bae; SPEC 7.3).
+"""Groups of patches are found: k-means, then rounds of least distortion (Tran and Bae; spec 10.5).
 
 Patches are described by their smallest and largest value, and clustered by k-means. The default
 then alternates between giving each patch to the group that distorts it least, and fitting each
@@ -9,56 +9,32 @@ k-means of (scale, zero point), then the range of all patches of a group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.quantize.patch.layout import cut
-
-Method = Literal["distortion", "min_max", "compat"]
-Floats = NDArray[np.float64]
+from dsqformat.errors import SampleError
+from dsqformat.quantize.patch.groups import (
+    MAX_BITS,
+    Assignment,
+    Floats,
+    Method,
+    PatchGroups,
+    assign,
+    features,
+    range_centres,
+)
+from dsqformat.quantize.patch.k_means import k_means, sums
+from dsqformat.quantize.patch.sampling import sample_patches
 
 DEFAULT_PATCH: Final = 5
 MAX_GROUPS: Final = 65536
-# Patches that groups are fitted to, and k-means and distortion rounds: bounds of the work.
-FIT_PATCHES: Final = 60_000
 KMEANS_ROUNDS: Final = 25
 DISTORTION_ROUNDS: Final = 8
-# Groups a patch is tried with: the nearest by smallest and largest value.
-CANDIDATES: Final = 12
-# Patches at a time, so that memory stays bounded.
-PART: Final = 8192
-
-
-@dataclass(frozen=True)
-class PatchGroups:
-    """Parameters of all groups; a code c of group g stands for fl(fl(c * scale) + offset).
-
-    Attributes:
-        bits: 1 to 8 bits of a code.
-        patch: side p of a patch.
-        scale: float32, shape (groups,), at least 0.
-        offset: float32, shape (groups,).
-        method: how the encoder finds the group of a patch; decoders do not need it.
-        centres: float64, shape (groups, 2), of the clusters, for the methods but "distortion".
-    """
-
-    bits: int
-    patch: int
-    scale: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    method: Method = "distortion"
-    centres: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.scale)
-
-    @property
-    def id_bits(self) -> int:
-        """Bits of a group id: ceil(log2(groups))."""
-        return (len(self) - 1).bit_length()
+# Rounds end when the distortion falls by less than this part.
+LEAST_GAIN: Final = 1e-3
 
 
 def fit_groups(
@@ -69,281 +45,162 @@ def fit_groups(
     patch: int = DEFAULT_PATCH,
     method: Method = "distortion",
     seed: int = 0,
+    masks: Sequence[NDArray[np.bool_]] | None = None,
 ) -> PatchGroups:
     """Find groups of patches over a dataset.
 
     Args:
         values: uint8 or float32 samples (height, width[, channels]): one array, or a sequence of
-            arrays where shapes differ. Work is bounded: at most FIT_PATCHES patches, evenly
-            spread, are looked at.
+            arrays where shapes differ. Work and memory are bounded: a part of the patches, evenly
+            spread over all, is looked at (see `sampling`).
         bits: 1 to 8.
-        group_count: G, 1 to 65536; fewer groups come back where there are fewer patches.
+        group_count: G, 1 to 65536; fewer groups come back where fewer patches differ, one where
+            there are no values.
         patch: side of a patch.
         method: "distortion" (default), "min_max" (k-means of smallest and largest value) or
             "compat" (k-means of scale and zero point, as the paper has it).
         seed: of the k-means.
+        masks: n boolean grids of patches; those that are False are not looked at.
+
+    Returns:
+        Groups in ascending order of (offset, scale).
 
     Raises:
-        ValueError: an argument is out of range, or there are no values.
+        SampleError: a value is not finite, or the range of the values leaves float32.
+        ValueError: an argument is out of range.
     """
-    if not 1 <= bits <= 8 or not 1 <= group_count <= MAX_GROUPS:
+    if not 1 <= bits <= MAX_BITS or not 1 <= group_count <= MAX_GROUPS:
         raise ValueError(f"{bits} bits, {group_count} groups: expected 1 to 8, 1 to {MAX_GROUPS}")
-    blocks = _sampled(unit_blocks(values, patch))
+    if method not in ("distortion", "min_max", "compat"):
+        raise ValueError(f"method {method!r}, expected 'distortion', 'min_max' or 'compat'")
+    blocks = sample_patches(values, patch, masks)
+    if not blocks:
+        return PatchGroups(bits, patch, np.zeros(1, "f4"), np.zeros(1, "f4"), method)
+    if not all(np.isfinite(block).all() for block in blocks):
+        raise SampleError("a value is NaN or infinite")
     low = np.concatenate([block.min(axis=1) for block in blocks])
     high = np.concatenate([block.max(axis=1) for block in blocks])
-    top = (1 << bits) - 1
-    points = patch_features(low, high, top, method)
-    group = k_means(points, group_count, np.random.default_rng(seed))
+    groups = PatchGroups(bits, patch, np.zeros(0, "f4"), np.zeros(0, "f4"), method)
+    points = features(low, high, groups.top, method)
+    group = k_means(points, group_count, np.random.default_rng(seed), KMEANS_ROUNDS)
+    centres = sums(group, points, int(group.max()) + 1) / np.bincount(group)[:, np.newaxis]
+    groups = replace(groups, centres=centres)
+    if method == "distortion":
+        groups = _least_distortion(_Sample(blocks, points), _filling(groups, *centres.T))
+    else:
+        groups = _recalibrated(groups, group, low, high)
+    return _sorted(groups)
+
+
+def _sorted(groups: PatchGroups) -> PatchGroups:
+    order = np.lexsort((groups.scale, groups.offset))
+    centres = range_centres(groups) if groups.centres is None else groups.centres
+    return replace(
+        groups, scale=groups.scale[order], offset=groups.offset[order], centres=centres[order]
+    )
+
+
+def _recalibrated(
+    groups: PatchGroups, group: NDArray[np.int64], low: Floats, high: Floats
+) -> PatchGroups:
+    """Give each group the range of all its patches."""
     count = int(group.max()) + 1
-    size = np.bincount(group)
-    centres = np.stack([np.bincount(group, weights=axis) / size for axis in points.T], axis=1)
     bottom, ceiling = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(bottom, group, low)
     np.maximum.at(ceiling, group, high)
-    scale, offset = _stored((ceiling - bottom) / top, bottom)
-    if method == "distortion":
-        scale, offset = _least_distortion(blocks, top, scale, offset)
-    order = np.lexsort((scale, offset))
-    kept = None if method == "distortion" else centres[order]
-    return PatchGroups(bits, patch, scale[order], offset[order], method, kept)
+    if groups.method != "compat":
+        return _filling(groups, bottom, ceiling)
+    # The paper's zero point is an integer.
+    scale = (ceiling - bottom) / groups.top
+    zero_point = np.rint(-bottom / np.where(scale > 0, scale, 1))
+    return _stored(groups, scale, np.where(scale > 0, -scale * zero_point, bottom))
 
 
-def patch_features(low: Floats, high: Floats, top: int, method: Method) -> Floats:
-    """Return what patches are clustered by, shape (m, 2): range, or scale and zero point."""
-    if method != "compat":
-        return np.stack([low, high], axis=1)
-    # A constant patch has no scale: take the least that differs in bytes.
-    step = np.maximum((high - low) / top, 1 / (255 * top))
-    return np.stack([step, np.rint(-low / step)], axis=1)
+def _filling(groups: PatchGroups, low: Floats, high: Floats) -> PatchGroups:
+    """Return groups whose codes go from `low` to `high`."""
+    return _stored(groups, (high - low) / groups.top, low)
 
 
-def choose_groups(block: Floats, groups: PatchGroups) -> NDArray[np.int64]:
-    """Return the group of each patch, as the method of the groups has it.
-
-    Args:
-        block: float64, shape (m, k), patches.
-        groups: as `fit_groups` found them.
-    """
-    top = (1 << groups.bits) - 1
-    if groups.centres is None:
-        return best_groups(block, top, groups.scale, groups.offset)[0]
-    points = patch_features(block.min(axis=1), block.max(axis=1), top, groups.method)
-    return _nearest(points, groups.centres, 1)[:, 0]
-
-
-def unit_blocks(
-    values: NDArray[Any] | Sequence[NDArray[Any]], patch: int
-) -> list[NDArray[np.float64]]:
-    """Return all patches as rows of float64, one array per size of patch; bytes as byte / 255."""
-    arrays = [values] if isinstance(values, np.ndarray) else [value[np.newaxis] for value in values]
-    parts: dict[int, list[Floats]] = {}
-    for array in arrays:
-        for block in cut(array, patch):
-            parts.setdefault(block.values.shape[1], []).append(as_unit(block.values))
-    blocks = [np.concatenate(part) for part in parts.values()]
-    blocks = [block for block in blocks if block.size]
-    if not blocks:
-        raise ValueError("no values to form groups of")
-    if not all(np.isfinite(block).all() for block in blocks):
-        raise ValueError("a value is NaN or infinite")
-    return blocks
-
-
-def as_unit(values: NDArray[Any]) -> Floats:
-    """Return values in the units of the decoder: bytes divided by 255, floats as they are."""
-    if values.dtype == np.uint8:
-        return values / 255.0
-    if values.dtype == np.float32:
-        return values.astype("f8")
-    raise ValueError(f"patch: dtype {values.dtype}, expected uint8 or float32")
-
-
-def _sampled(blocks: list[Floats]) -> list[Floats]:
-    every = -(-sum(map(len, blocks)) // FIT_PATCHES)
-    return [block[::every] for block in blocks]
-
-
-def _stored(scale: Floats, offset: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _stored(groups: PatchGroups, scale: Floats, offset: Floats) -> PatchGroups:
     with np.errstate(over="ignore"):
         small = scale.astype("f4"), offset.astype("f4")
     if not (np.isfinite(small[0]).all() and np.isfinite(small[1]).all()):
-        raise ValueError("the range of the values leaves float32")
-    return small
+        raise SampleError("the range of the values of some patches leaves float32")
+    return replace(groups, scale=small[0], offset=small[1])
 
 
-# k-means ---------------------------------------------------------------------------------------
+# Least distortion ------------------------------------------------------------------------------
 
 
-def k_means(points: Floats, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the cluster of each point, numbered without gaps.
+@dataclass(frozen=True)
+class _Sample:
+    """Patches that groups are fitted to.
 
-    Args:
-        points: float64, shape (m, d).
-        count: clusters; fewer come back where fewer points differ.
-        rng: chooses the first centres (k-means++).
+    Attributes:
+        blocks: float64, shape (m, k) each, one array per size of patch.
+        points: float64, shape (sum of m, 2), smallest and largest value of all patches.
     """
-    centres = [points[int(rng.integers(len(points)))]]
-    distance = ((points - centres[0]) ** 2).sum(axis=1)
-    while len(centres) < count and distance.max() > 0:
-        share = np.cumsum(distance)
-        chosen = int(np.searchsorted(share, rng.random() * share[-1], "right"))
-        centres.append(points[min(chosen, len(points) - 1)])
-        distance = np.minimum(distance, ((points - centres[-1]) ** 2).sum(axis=1))
-    centre = np.array(centres)
-    group = np.full(len(points), -1)
-    for _ in range(KMEANS_ROUNDS):
-        nearest = _nearest(points, centre, 1)[:, 0]
-        if (nearest == group).all():
-            break
-        group = nearest
-        size = np.bincount(group, minlength=len(centre))
-        for axis in range(points.shape[1]):
-            total = np.bincount(group, weights=points[:, axis], minlength=len(centre))
-            centre[:, axis] = np.where(size, total / np.maximum(size, 1), centre[:, axis])
-    return np.unique(group, return_inverse=True)[1].astype("i8")
+
+    blocks: list[Floats]
+    points: Floats
 
 
-def _nearest(points: Floats, centres: Floats, count: int) -> NDArray[np.int64]:
-    """Return the nearest centres of each point, shape (m, count), in no order."""
-    found = np.empty((len(points), count), "i8")
-    for begin in range(0, len(points), PART):
-        part = points[begin : begin + PART]
-        distance = np.zeros((len(part), len(centres)))
-        for axis in range(points.shape[1]):
-            distance += (part[:, axis, np.newaxis] - centres[:, axis]) ** 2
-        if count == 1:
-            found[begin : begin + PART, 0] = distance.argmin(axis=1)
-        else:
-            found[begin : begin + PART] = np.argpartition(distance, count - 1, axis=1)[:, :count]
-    return found
-
-
-# Distortion ------------------------------------------------------------------------------------
-
-
-def code_patches(
-    block: Floats, top: int, scale: NDArray[np.float32], offset: NDArray[np.float32]
-) -> Floats:
-    """Return the codes of patches, float64: clamp(rint((x - offset) / scale)); scale 0: code 0.
-
-    Args:
-        block: float64, shape (m, k).
-        top: largest code.
-        scale: float32, shape (m,), of each patch.
-        offset: float32, shape (m,), of each patch.
-    """
-    step = scale.astype("f8")[:, np.newaxis]
-    with np.errstate(over="ignore"):
-        codes = np.rint((block - offset.astype("f8")[:, np.newaxis]) / np.where(step > 0, step, 1))
-    return np.where(step > 0, np.clip(codes, 0, top), 0.0)
-
-
-def best_groups(
-    block: Floats,
-    top: int,
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-    current: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.int64], Floats]:
-    """Return the group that distorts each patch least, and the squared error there.
-
-    Args:
-        block: float64, shape (m, k), patches.
-        top: largest code.
-        scale: float32, shape (groups,).
-        offset: float32, shape (groups,).
-        current: the groups the patches are in, which they keep unless another is better.
-    """
-    centres = np.stack([offset, offset + top * scale], axis=1).astype("f8")
-    points = np.stack([block.min(axis=1), block.max(axis=1)], axis=1)
-    tried = np.sort(_nearest(points, centres, min(CANDIDATES, len(centres))), axis=1)
-    group, error = np.zeros(len(block), "i8"), np.full(len(block), np.inf)
-    for begin in range(0, len(block), PART):
-        part = slice(begin, begin + PART)
-        columns = list(tried[part].T) if current is None else [current[part], *tried[part].T]
-        for candidate in columns:
-            s, o = scale[candidate], offset[candidate]
-            back = code_patches(block[part], top, s, o) * s.astype("f8")[:, np.newaxis]
-            found = ((back + o.astype("f8")[:, np.newaxis] - block[part]) ** 2).sum(axis=1)
-            better = found < error[part]
-            group[part] = np.where(better, candidate, group[part])
-            error[part] = np.where(better, found, error[part])
-    return group, error
-
-
-def _least_distortion(
-    blocks: list[Floats],
-    top: int,
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    current: list[NDArray[np.int64] | None] = [None] * len(blocks)
+def _least_distortion(sample: _Sample, groups: PatchGroups) -> PatchGroups:
+    current: list[NDArray[np.int64] | None] = [None] * len(sample.blocks)
+    before = np.inf
     for _ in range(DISTORTION_ROUNDS):
         found = [
-            best_groups(block, top, scale, offset, known)
-            for block, known in zip(blocks, current, strict=True)
+            assign(block, groups, known)
+            for block, known in zip(sample.blocks, current, strict=True)
         ]
-        current = [group for group, _ in found]
-        scale, offset = _refit(blocks, [group for group, _ in found], top, scale, offset)
-        scale, offset = _fill_empty(blocks, found, top, scale, offset)
-    return scale, offset
+        current = [part.group for part in found]
+        groups = _fill_empty(sample, found, _refitted(sample, found, groups))
+        error = sum(float(part.error.sum()) for part in found)
+        if error >= (1 - LEAST_GAIN) * before:
+            break
+        before = error
+    return groups
 
 
-def _refit(
-    blocks: list[Floats],
-    groups: list[NDArray[np.int64]],
-    top: int,
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fit scale and offset of each group to its codes by least squares."""
-    sums = np.zeros((5, len(scale)))  # values, codes, codes^2, x, codes * x
-    for block, group in zip(blocks, groups, strict=True):
-        codes = code_patches(block, top, scale[group], offset[group])
-        parts = (
+def _refitted(sample: _Sample, found: list[Assignment], groups: PatchGroups) -> PatchGroups:
+    """Fit scale and offset of each group to its codes by least squares; move its centre."""
+    count = len(groups)
+    total = np.zeros((5, count))  # values, codes, codes^2, x, codes * x
+    for block, part in zip(sample.blocks, found, strict=True):
+        codes = part.codes.astype("f8")
+        terms = (
             np.full(len(block), float(block.shape[1])),
             codes.sum(axis=1),
             (codes * codes).sum(axis=1),
             block.sum(axis=1),
             (codes * block).sum(axis=1),
         )
-        for row, part in zip(sums, parts, strict=True):
-            row += np.bincount(group, weights=part, minlength=len(scale))
-    n, c, cc, x, cx = sums
+        for row, term in zip(total, terms, strict=True):
+            row += np.bincount(part.group, term, minlength=count)
+    n, c, cc, x, cx = total
     spread = n * cc - c * c
-    slope = np.where(spread > 0, (n * cx - c * x) / np.where(spread > 0, spread, 1), scale)
+    slope = np.where(spread > 0, (n * cx - c * x) / np.where(spread > 0, spread, 1), groups.scale)
     slope = np.maximum(slope, 0)
-    shift = np.where(n > 0, (x - slope * c) / np.maximum(n, 1), offset)
-    return _stored(slope, shift)
+    shift = np.where(n > 0, (x - slope * c) / np.maximum(n, 1), groups.offset)
+    group = np.concatenate([part.group for part in found])
+    size = np.bincount(group, minlength=count)[:, np.newaxis]
+    mean = sums(group, sample.points, count) / np.maximum(size, 1)
+    return _stored(
+        replace(groups, centres=np.where(size, mean, range_centres(groups))), slope, shift
+    )
 
 
-def _fill_empty(
-    blocks: list[Floats],
-    found: list[tuple[NDArray[np.int64], Floats]],
-    top: int,
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _fill_empty(sample: _Sample, found: list[Assignment], groups: PatchGroups) -> PatchGroups:
     """Give each group without patches to one of the patches with the largest errors."""
-    size = sum(np.bincount(group, minlength=len(scale)) for group, _ in found)
-    empty = np.nonzero(np.asarray(size) == 0)[0]
-    if not len(empty):
-        return scale, offset
-    error = np.concatenate([error for _, error in found])
-    low = np.concatenate([block.min(axis=1) for block in blocks])
-    high = np.concatenate([block.max(axis=1) for block in blocks])
+    group = np.concatenate([part.group for part in found])
+    empty = np.nonzero(np.bincount(group, minlength=len(groups)) == 0)[0]
+    if not len(empty) or groups.centres is None:
+        return groups
+    error = np.concatenate([part.error for part in found])
     worst = np.argsort(-error, kind="stable")[: len(empty)]
     empty = empty[: len(worst)]
-    scale, offset = scale.copy(), offset.copy()
-    scale[empty], offset[empty] = _stored((high[worst] - low[worst]) / top, low[worst])
-    return scale, offset
-
-
-__all__ = [
-    "PatchGroups",
-    "best_groups",
-    "choose_groups",
-    "code_patches",
-    "fit_groups",
-    "k_means",
-]
+    low, high = sample.points[worst].T
+    own = _filling(groups, low, high)
+    scale, offset, centres = groups.scale.copy(), groups.offset.copy(), groups.centres.copy()
+    scale[empty], offset[empty], centres[empty] = own.scale, own.offset, sample.points[worst]
+    return replace(groups, scale=scale, offset=offset, centres=centres)

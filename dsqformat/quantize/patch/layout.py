@@ -1,18 +1,16 @@
-"""Samples cut into patches and put together again (SPEC 7.1)."""
+"""Samples cut into patches and put together again (spec 11)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def patch_count(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Return rows and columns of patches; those at the right and lower edges may be smaller."""
-    return -(-height // patch), -(-width // patch)
+from dsqformat.quantize.mask import patch_grid
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,18 @@ class PatchBlock:
     Attributes:
         values: shape (m, values of a patch), one row per patch.
         numbers: int64, shape (m,), number of each patch: sample by sample, in raster order.
-        place: where they are: rows, columns of pixels and of patches, as slices.
+        place: where they are: rows and columns of pixels, as slices.
     """
 
     values: NDArray[Any]
     numbers: NDArray[np.int64]
     place: tuple[slice, slice]
+
+
+def patch_count(shape: Sequence[int], patch: int) -> int:
+    """Return the patches of a sample (height, width[, channels]); none if it has no values."""
+    rows, columns = patch_grid(shape[0], shape[1], patch)
+    return rows * columns if math.prod(shape) else 0
 
 
 def cut(values: NDArray[Any], patch: int) -> list[PatchBlock]:
@@ -36,13 +40,19 @@ def cut(values: NDArray[Any], patch: int) -> list[PatchBlock]:
     Args:
         values: shape (n, height, width) or (n, height, width, channels).
         patch: side p, at least 1.
+
+    Raises:
+        ValueError: the shape or the side is not allowed.
     """
     if values.ndim not in (3, 4) or patch < 1:
-        raise ValueError(f"samples of shape {values.shape[1:]} in patches of {patch}")
-    channels = values.shape[3] if values.ndim == 4 else 1
-    pictures = values.reshape(*values.shape[:3], channels)
+        raise ValueError(
+            f"patch: samples of shape {values.shape[1:]}, patches of {patch}: "
+            "expected (height, width) or (height, width, channels), and at least 1"
+        )
     count, height, width = values.shape[:3]
-    grid = patch_count(height, width, patch)
+    channels = values.shape[3] if values.ndim == 4 else 1
+    pictures = values.reshape(count, height, width, channels)
+    grid = patch_grid(height, width, patch)
     numbers = np.arange(count * grid[0] * grid[1]).reshape(count, *grid)
     blocks = []
     for rows, tall in _bands(height, patch):
@@ -50,35 +60,37 @@ def cut(values: NDArray[Any], patch: int) -> list[PatchBlock]:
             part = pictures[:, rows, columns]
             down, across = part.shape[1] // tall, part.shape[2] // wide
             cells = part.reshape(count, down, tall, across, wide, channels)
-            cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(-1, tall * wide * channels)
+            cells = cells.transpose(0, 1, 3, 2, 4, 5)
             which = numbers[
                 :,
                 rows.start // patch : rows.start // patch + down,
                 columns.start // patch : columns.start // patch + across,
             ]
-            blocks.append(PatchBlock(cells, which.ravel(), (rows, columns)))
+            size = tall * wide * channels
+            flat = cells.reshape(count * down * across, size)
+            blocks.append(PatchBlock(flat, which.ravel(), (rows, columns)))
     return blocks
 
 
-def join(blocks: list[PatchBlock], shape: tuple[int, ...], patch: int) -> NDArray[Any]:
-    """Undo `cut`.
+def place(block: PatchBlock, patch: int, out: NDArray[Any]) -> None:
+    """Undo `cut` for the patches of one size.
 
     Args:
-        blocks: as `cut` returned them; their values may have changed.
-        shape: (n, height, width) or (n, height, width, channels).
+        block: as `cut` returned it; its values may have changed.
         patch: side p.
+        out: shape of the samples, C-contiguous; where to write.
     """
-    channels = shape[3] if len(shape) == 4 else 1
-    out = np.empty((*shape[:3], channels), blocks[0].values.dtype if blocks else "u1")
-    for block in blocks:
-        rows, columns = block.place
-        tall, wide = min(patch, rows.stop - rows.start), min(patch, columns.stop - columns.start)
-        down, across = (rows.stop - rows.start) // tall, (columns.stop - columns.start) // wide
-        cells = block.values.reshape(shape[0], down, across, tall, wide, channels)
-        out[:, rows, columns] = cells.transpose(0, 1, 3, 2, 4, 5).reshape(
-            shape[0], down * tall, across * wide, channels
-        )
-    return out.reshape(shape)
+    count, height, width = out.shape[:3]
+    channels = out.shape[3] if out.ndim == 4 else 1
+    rows, columns = block.place
+    tall, wide = min(patch, rows.stop - rows.start), min(patch, columns.stop - columns.start)
+    down, across = (rows.stop - rows.start) // tall, (columns.stop - columns.start) // wide
+    cells = block.values.reshape(count, down, across, tall, wide, channels)
+    pictures = out.reshape(count, height, width, channels)
+    # Dividing the axes of a slice would copy it; those of the cells are joined instead.
+    pictures[:, rows, columns] = cells.transpose(0, 1, 3, 2, 4, 5).reshape(
+        count, down * tall, across * wide, channels
+    )
 
 
 def _bands(size: int, patch: int) -> Iterator[tuple[slice, int]]:

@@ -1,7 +1,9 @@
-"""From samples to codes and group ids: each patch goes to the group that distorts it least."""
+"""From samples to codes and group ids (spec 10.5)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,64 +11,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SampleError
-from dsqformat.quantize.mask import patch_grid
-from dsqformat.quantize.patch.fitting import (
-    PART,
-    PatchGroups,
-    as_unit,
-    choose_groups,
-    code_patches,
-)
-from dsqformat.quantize.patch.layout import PatchBlock, cut, join
+from dsqformat.quantize.patch.groups import PatchGroups, as_unit, assign, coded_in
+from dsqformat.quantize.patch.layout import cut, patch_count, place
+from dsqformat.quantize.patch.sampling import flat_masks, sample_parts
 
 
 def quantize_patches(
-    values: NDArray[Any], groups: PatchGroups
+    values: NDArray[Any],
+    groups: PatchGroups,
+    masks: Sequence[NDArray[np.bool_]] | None = None,
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Give each patch to a group, by default the one that distorts it least, and code it.
 
     Args:
         values: uint8 or float32, shape (n, height, width[, channels]), finite.
         groups: as `fit_groups` found them.
+        masks: n boolean grids of patches (True: kept). What is left out may hold anything; its
+            codes and ids are 0.
 
     Returns:
         Codes: uint16, shape (n, values of a sample), in C order of the sample; and group ids:
-        uint16, shape (n, patches), in raster order.
+        uint16, shape (n, patches), in raster order. A sample without values has no patches.
 
     Raises:
         SampleError: a value is not finite.
         ValueError: a shape or dtype is not allowed.
     """
-    count, height, width = values.shape[:3]
-    rows, columns = patch_grid(height, width, groups.patch)
-    ids = np.zeros(count * rows * columns, "u2")
-    coded = []
+    codes = np.zeros(values.shape, "u2")
+    ids = np.zeros((len(values), patch_count(values.shape[1:], groups.patch)), "u2")
+    for begin, part in sample_parts(values):
+        rows = slice(begin, begin + len(part))
+        kept = None if masks is None else flat_masks(masks[rows])
+        _quantize_part(part, groups, kept, codes[rows], ids[rows].reshape(-1), begin)
+    return codes.reshape(len(values), math.prod(values.shape[1:])), ids
+
+
+def _quantize_part(
+    values: NDArray[Any],
+    groups: PatchGroups,
+    kept: NDArray[np.bool_] | None,
+    codes: NDArray[np.uint16],
+    ids: NDArray[np.uint16],
+    first: int,
+) -> None:
     for block in cut(values, groups.patch):
         unit = as_unit(block.values)
-        if not np.isfinite(unit).all():
-            raise SampleError("a value is NaN or infinite")
-        top = (1 << groups.bits) - 1
-        codes = np.empty(unit.shape, "u2")
-        for begin in range(0, len(unit), PART):
-            part = unit[begin : begin + PART]
-            group = choose_groups(part, groups)
-            ids[block.numbers[begin : begin + PART]] = group
-            codes[begin : begin + PART] = code_patches(
-                part, top, groups.scale[group], groups.offset[group]
-            )
-        coded.append(replace(block, values=codes))
-    flat = join(coded, values.shape, groups.patch).reshape(count, -1)
-    return flat.astype("u2", copy=False), ids.reshape(count, rows * columns)
+        if not unit.size:
+            continue
+        left_out = None if kept is None else ~kept[block.numbers]
+        if left_out is not None:
+            unit[left_out] = 0
+        finite = np.isfinite(unit).all(axis=1)
+        if not finite.all():
+            row = first + int(block.numbers[finite.argmin()]) // (len(ids) // len(values))
+            raise SampleError(f"sample {row}: a value is NaN or infinite")
+        found = assign(unit, groups)
+        if left_out is not None:
+            found.codes[left_out], found.group[left_out] = 0, 0
+        place(replace(block, values=found.codes), groups.patch, codes)
+        ids[block.numbers] = found.group
 
 
 def quantize_alone(values: NDArray[Any], bits: int, patch: int) -> NDArray[np.float32]:
-    """Return samples after quantizing each patch with a range of its own (what groups approach)."""
-    blocks: list[PatchBlock] = []
-    top = (1 << bits) - 1
+    """Return samples after quantizing each patch with a range of its own (what groups approach).
+
+    Args:
+        values: uint8 or float32, shape (n, height, width[, channels]), finite.
+        bits: 1 to 8.
+        patch: side of a patch.
+
+    Returns:
+        float32, the shape of `values`, bytes as [0, 1].
+    """
+    back = np.zeros(values.shape, "f4")
     for block in cut(values, patch):
         unit = as_unit(block.values)
         low = unit.min(axis=1, initial=np.inf).astype("f4")
-        scale = ((unit.max(axis=1, initial=-np.inf) - low) / top).astype("f4")
-        codes = code_patches(unit, top, scale, low).astype("f4")
-        blocks.append(replace(block, values=codes * scale[:, np.newaxis] + low[:, np.newaxis]))
-    return join(blocks, values.shape, patch)
+        scale = ((unit.max(axis=1, initial=-np.inf) - low) / ((1 << bits) - 1)).astype("f4")
+        own = PatchGroups(bits, patch, scale, low)
+        if unit.size:
+            codes = coded_in(unit, own, np.arange(len(unit))).codes
+            part = codes * scale[:, np.newaxis] + low[:, np.newaxis]
+            place(replace(block, values=part), patch, back)
+    return back
