@@ -3,6 +3,7 @@
 from dsqformat.kernels.block_context cimport (
     CLASSES, DC_FIRST, SIGN_FIRST, cross, gradient_class, push, spread
 )
+from dsqformat.kernels.block_neighbours cimport close_edges, predict_dc
 from dsqformat.kernels.block_state cimport FAULT, find_symbol, read_flag, refill
 
 
@@ -24,35 +25,12 @@ cdef inline int read_coarse(
     cdef Py_ssize_t at = status[1]
     cdef Py_ssize_t end = status[2]
     cdef int chroma = 1 if plane > 0 else 0
-    cdef int log = size + 2
-    cdef Py_ssize_t span = 1 << size
-    cdef Py_ssize_t i
-    cdef int left = 0
-    cdef int upper = 0
-    cdef int prediction = 0
-    cdef int context = 5
-    if nb_left:
-        for i in range(span):
-            left += edges[((plane * 16 + ((cell_y + i) & 15)) * cells) + cell_x - 1]
-        left = (left >> size) << log
-        prediction = left
-        context = 0
-    if nb_upper:
-        for i in range(span):
-            upper += edges[bottom + ((plane * 16 + ((cell_y - 1) & 15)) * cells) + cell_x + i]
-        upper = (upper >> size) << log
-        prediction = upper
-        context = 0
-    if nb_left and nb_upper:
-        prediction = (left + upper) >> 1
-        i = left - upper if left >= upper else upper - left
-        context = (i >= 128) + (i >= 256) + (i >= 512) + (i >= 1024)
+    cdef int[4] dc_state
+    predict_dc(edges, plane, size, cell_y, cell_x, cells, bottom, nb_left, nb_upper, dc_state)
     # DC: a token, and for a large one raw bits.
     cdef int symbol = 0
     cdef int bits
-    x = find_symbol(
-        tables, tables[DC_FIRST + (size * 2 + chroma) * 6 + context], x, &symbol
-    )
+    x = find_symbol(tables, tables[DC_FIRST + (size * 2 + chroma) * 6 + dc_state[1]], x, &symbol)
     refill(data, end, &x, &at)
     if symbol == 31:
         symbol = <int>(x & 31)
@@ -63,16 +41,16 @@ cdef inline int read_coarse(
         symbol = (2 | (symbol & 1)) << bits | <int>(x & ((1 << bits) - 1))
         x >>= bits
         refill(data, end, &x, &at)
-    cdef int dc = ((prediction + 32) >> 6) + ((symbol >> 1) ^ -(symbol & 1))
+    cdef int dc = ((dc_state[0] + 32) >> 6) + ((symbol >> 1) ^ -(symbol & 1))
     dc = min(32767, max(-32767, dc))
-    cdef int g1 = -((dc * 64 - left) * 3) >> 3 if nb_left else 0
-    cdef int g2 = -((dc * 64 - upper) * 3) >> 3 if nb_upper else 0
+    cdef int g1 = -((dc * 64 - dc_state[2]) * 3) >> 3 if nb_left else 0
+    cdef int g2 = -((dc * 64 - dc_state[3]) * 3) >> 3 if nb_upper else 0
     # AC.
     cdef Py_ssize_t base = (
         ((size * 2 + chroma) * 2 + (0 if nb_left or nb_upper else 1)) * 2 * CLASSES
     )
     cdef Py_ssize_t first = <Py_ssize_t>size << 10
-    cdef Py_ssize_t stop = first + (<Py_ssize_t>(16) << (2 * size))
+    cdef Py_ssize_t stop = first + (<Py_ssize_t>16 << (2 * size))
     cdef Py_ssize_t k = first + 1
     cdef Py_ssize_t place
     cdef Py_ssize_t table
@@ -171,12 +149,9 @@ cdef inline int read_coarse(
         k += 1
     status[0] = <long long>x
     status[1] = at
-    right_edge >>= log
-    lower_edge >>= log
-    for i in range(span):
-        edges[((plane * 16 + ((cell_y + i) & 15)) * cells) + cell_x + span - 1] = right_edge
-        edges[bottom + ((plane * 16 + ((cell_y + span - 1) & 15)) * cells) + cell_x + i] = (
-            lower_edge
-        )
+    close_edges(
+        edges, plane, size, cell_y, cell_x, cells, bottom,
+        right_edge >> (size + 2), lower_edge >> (size + 2)
+    )
     values[mine] = dc
     return <int>count

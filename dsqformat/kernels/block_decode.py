@@ -15,11 +15,16 @@ binary32 and vectorize with the least instruction set of the platform.
 from __future__ import annotations
 
 import cython
-from cython.cimports.dsqformat.kernels.block_coarse import read_coarse
-from cython.cimports.dsqformat.kernels.block_context import FLAG_FIRST, SPAN, STRIDE, clear, expect
-from cython.cimports.dsqformat.kernels.block_pixels import inverse_block, write_channels
-from cython.cimports.dsqformat.kernels.block_refinement import read_refinement
+from cython.cimports.dsqformat.kernels.block_context import FLAG_FIRST
+from cython.cimports.dsqformat.kernels.block_leaf import read_leaf
+from cython.cimports.dsqformat.kernels.block_pixels import (
+    inverse_block,
+    store_block,
+    write_channels,
+)
 from cython.cimports.dsqformat.kernels.block_state import FAULT, open_stream, read_flag
+
+COEFFICIENTS = cython.declare(cython.int, 2)
 
 
 @cython.cfunc
@@ -56,7 +61,7 @@ def _decode(
     pixels: cython.short[::1],
     line: cython.int[::1],
     status: cython.longlong[::1],
-    as_floats: cython.bint,
+    mode: cython.int,
     octets: cython.uchar[::1],
     floats: cython.float[::1],
 ) -> cython.Py_ssize_t:
@@ -72,41 +77,22 @@ def _decode(
     super_x: cython.Py_ssize_t
     y: cython.Py_ssize_t
     x: cython.Py_ssize_t
+    T: cython.Py_ssize_t
+    i: cython.Py_ssize_t
+    j: cython.Py_ssize_t
     node: cython.int
     size: cython.int
     split: cython.bint
     height: cython.Py_ssize_t
     width: cython.Py_ssize_t
     unit: cython.Py_ssize_t = cython.cast(cython.Py_ssize_t, 4) << smallest
-    cells: cython.Py_ssize_t
-    profiles: cython.Py_ssize_t  # of one layer, in shorts
-    base: cython.Py_ssize_t
-    bottom: cython.Py_ssize_t
-    strip: cython.Py_ssize_t
-    cell_y: cython.Py_ssize_t
-    cell_x: cython.Py_ssize_t
-    i: cython.Py_ssize_t
-    span: cython.Py_ssize_t
-    left: cython.Py_ssize_t
-    upper: cython.Py_ssize_t
-    left_cell: cython.Py_ssize_t
-    upper_cell: cython.Py_ssize_t
     z: cython.int
-    profile: cython.Py_ssize_t
-    extra: cython.Py_ssize_t
-    zeros: cython.Py_ssize_t = 4 * SPAN
-    lit: cython.bint  # some earlier plane of this block has coefficients
-    dirty: cython.int  # bits of the cross accumulators that are not empty
     for stream in range(starts.shape[1]):
         for layer in range(layers):
             open_stream(data, starts[layer, stream], ends[layer, stream], status, 3 * layer)
         for sample in range(firsts[stream], firsts[stream + 1]):
             height = (shapes[sample, 0] + unit - 1) // unit * unit
             width = (shapes[sample, 1] + unit - 1) // unit * unit
-            cells = width >> 2
-            bottom = planes * 16 * cells
-            profiles = planes * 16 * cells * 64
-            strip = 32 * width
             for super_y in range(0, height, 32):
                 for super_x in range(0, width, 32):
                     stack[0] = 3
@@ -118,101 +104,56 @@ def _decode(
                         size = node & 7
                         y = super_y + (node >> 8)
                         x = super_x + ((node >> 3) & 31)
-                        span = cython.cast(cython.Py_ssize_t, 4) << size
+                        T = cython.cast(cython.Py_ssize_t, 4) << size
                         if y >= height or x >= width:
                             continue
-                        split = size > largest or y + span > height or x + span > width
+                        split = size > largest or y + T > height or x + T > width
                         if not split and size > smallest:
-                            split = read_flag(data, tables, tables[FLAG_FIRST + size], status, 0) > 0
+                            split = (
+                                read_flag(data, tables, tables[FLAG_FIRST + size], status, 0) > 0
+                            )
                         if split:
                             node += -1
-                            z = cython.cast(cython.int, span >> 1)
+                            z = cython.cast(cython.int, T >> 1)
                             stack[top] = node + (z << 8) + (z << 3)
                             stack[top + 1] = node + (z << 8)
                             stack[top + 2] = node + (z << 3)
                             stack[top + 3] = node
                             top += 4
                             continue
-                        span >>= 2
-                        cell_y = y >> 2
-                        cell_x = x >> 2
-                        left_cell = 0
-                        upper_cell = 0
-                        if x > 0:
-                            z = sizes[(cell_y & 15) * cells + cell_x - 1]
-                            left_cell = (((cell_y >> z) << z) & 15) * cells + (
-                                ((cell_x - 1) >> z) << z
-                            )
-                        if y > 0:
-                            z = sizes[((cell_y - 1) & 15) * cells + cell_x]
-                            upper_cell = ((((cell_y - 1) >> z) << z) & 15) * cells + (
-                                (cell_x >> z) << z
-                            )
-                        for i in range(span):
-                            sizes[((cell_y + i) & 15) * cells + cell_x + span - 1] = cython.cast(
-                                cython.uchar, size
-                            )
-                            sizes[((cell_y + span - 1) & 15) * cells + cell_x + i] = cython.cast(
-                                cython.uchar, size
-                            )
-                        for layer in range(layers):
-                            lit = False
-                            dirty = 0
-                            base = zeros + 64 + layer * profiles
+                        read_leaf(
+                            data, status, tables, shorts, edges, sizes, places, bands, rows,
+                            columns, levels, weights, where, values, counts, layers, planes, size,
+                            y >> 2, x >> 2, width >> 2,
+                        )  # fmt: skip
+                        if mode == COEFFICIENTS:
                             for plane in range(planes):
-                                left = zeros
-                                upper = zeros
-                                if x > 0:
-                                    left = base + (plane * 16 * cells + left_cell) * 64
-                                    upper = left
-                                if y > 0:
-                                    upper = base + (plane * 16 * cells + upper_cell) * 64
-                                    if x == 0:
-                                        left = upper
-                                extra = 0
-                                if lit:
-                                    extra = SPAN * (2 + ((plane - 1) & 1))
-                                expect(shorts, left, upper, size, extra)
-                                profile = (
-                                    base + ((plane * 16 + (cell_y & 15)) * cells + cell_x) * 64
-                                )
-                                clear(shorts, profile, 64)
-                                if plane > 1 and dirty & (1 << (plane & 1)):
-                                    clear(shorts, SPAN * (2 + (plane & 1)), STRIDE * (span * 4))
-                                    dirty &= ~(1 << (plane & 1))
-                                if layer == 0:
-                                    counts[plane] = read_coarse(
-                                        data, status, tables, shorts, edges, places, bands, rows,
-                                        columns, levels, weights, where, values,
-                                        plane * 1025, plane, size, cell_y, cell_x, cells,
-                                        bottom, profile, x > 0, y > 0,
-                                    )  # fmt: skip
-                                else:
-                                    counts[plane] = read_refinement(
-                                        data, status, layer, tables, shorts, places, bands, rows,
-                                        columns, levels, where, values,
-                                        plane * 1025, planes * 1025, counts[plane], plane, size,
-                                        profile,
-                                    )  # fmt: skip
-                                if counts[plane] > 0:
-                                    lit = True
-                                    dirty |= 1 << (plane & 1)
-                            if lit:
-                                clear(shorts, SPAN, STRIDE * span * 4)
-                                clear(shorts, 2 * SPAN, STRIDE * span * 4)
-                                clear(shorts, 3 * SPAN, STRIDE * span * 4)
+                                store_block(
+                                    where, values, plane * 1025, counts[plane], rows, columns,
+                                    bands, band_steps, sample, offsets, floats,
+                                    targets[sample] + (plane * height + y) * width + x, width,
+                                    size, 1 if plane > 0 else 0,
+                                )  # fmt: skip
+                            z = cython.cast(cython.int, T >> 2)
+                            for i in range(y >> 2, (y >> 2) + z):
+                                for j in range(x >> 2, (x >> 2) + z):
+                                    octets[
+                                        targets[sample] // (16 * planes) + i * (width >> 2) + j
+                                    ] = cython.cast(cython.uchar, size)
+                            continue
                         for plane in range(planes):
                             inverse_block(
-                                where, values, plane * 1025, counts[plane], rows,
-                                columns, bands, band_steps, sample, offsets, basis, temp, pixels,
-                                plane * strip + (y - super_y) * width + x, width, size,
+                                where, values, plane * 1025, counts[plane], rows, columns, bands,
+                                band_steps, sample, offsets, basis, temp, pixels,
+                                (plane * 32 + y - super_y) * width + x, width, size,
                                 1 if plane > 0 else 0,
                             )  # fmt: skip
-                write_channels(
-                    pixels, strip, width, min(32, shapes[sample, 0] - super_y), shapes[sample, 1],
-                    planes, rgb, shifts, as_floats, octets, floats,
-                    targets[sample] + super_y * shapes[sample, 1] * planes, line,
-                )  # fmt: skip
+                if mode != COEFFICIENTS:
+                    write_channels(
+                        pixels, 32 * width, width, min(32, shapes[sample, 0] - super_y),
+                        shapes[sample, 1], planes, rgb, shifts, mode == 1, octets, floats,
+                        targets[sample] + super_y * shapes[sample, 1] * planes, line,
+                    )  # fmt: skip
         if status[FAULT] != 0:
             return stream
         for layer in range(layers):
@@ -252,7 +193,7 @@ def decode_streams(
     pixels: cython.short[::1],
     line: cython.int[::1],
     status: cython.longlong[::1],
-    as_floats: cython.bint,
+    mode: cython.int,
     octets: cython.uchar[::1],
     floats: cython.float[::1],
 ) -> cython.Py_ssize_t:
@@ -275,7 +216,9 @@ def decode_streams(
         shifts: shape (planes,), offset of each channel in 2^-14.
         places, bands, rows, columns, levels, weights, basis: of `dsqformat.coding.block.layout`.
         shorts, edges, sizes, where, values, temp, pixels, line, status: workspaces, zeros.
-        as_floats: write `floats`, not `octets`.
+        mode: 0 writes pixels to `octets`, 1 to `floats`; 2 writes coefficients, in the places of
+            the padded planes they belong to, to `floats`, which is zeros, and to `octets` the
+            index of the block size of each cell of 4x4 pixels.
         octets: bytes of all samples, or empty.
         floats: values of all samples, or empty.
 
@@ -286,7 +229,7 @@ def decode_streams(
         fault: cython.Py_ssize_t = _decode(
             data, starts, ends, firsts, shapes, targets, band_steps, offsets, tables, planes,
             smallest, largest, rgb, shifts, places, bands, rows, columns, levels, weights, basis,
-            shorts, edges, sizes, where, values, temp, pixels, line, status, as_floats, octets,
+            shorts, edges, sizes, where, values, temp, pixels, line, status, mode, octets,
             floats,
         )  # fmt: skip
     return fault

@@ -29,7 +29,7 @@ from cython.cimports.dsqformat.kernels.block_neighbours import (
     mark_size,
     neighbours,
     predict_dc,
-    start_plane,
+    start_block,
 )
 from cython.cimports.dsqformat.kernels.block_symbols import ac_symbol, dc_token
 
@@ -326,9 +326,11 @@ def _emit(
                 mark_size(sizes, y >> 2, x >> 2, cells, size)
                 lit = False
                 for plane in range(codes.shape[0]):
-                    profile = start_plane(
+                    profile = start_block(
                         shorts, 4 * SPAN + 64, pair, plane, size, y >> 2, x >> 2, cells, lit
                     )
+                    if plane > 1:
+                        clear(shorts, SPAN * (2 + (plane & 1)), STRIDE * T)
                     if refined:
                         n = _emit_refined(
                             codes, shift, places, bands, rows, columns, levels, shorts, plane,

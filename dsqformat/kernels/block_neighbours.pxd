@@ -2,7 +2,7 @@
 #
 # Rows of cells of 4x4 pixels lie in rings of 16: a superblock and the one above it.
 
-from dsqformat.kernels.block_context cimport SPAN, STRIDE, clear, expect
+from dsqformat.kernels.block_context cimport SPAN, clear, expect
 
 
 cdef inline void predict_dc(
@@ -75,7 +75,7 @@ cdef inline void mark_size(
         sizes[((cell_y + span - 1) & 15) * cells + cell_x + i] = <unsigned char>size
 
 
-cdef inline Py_ssize_t start_plane(
+cdef inline Py_ssize_t start_block(
     short[::1] shorts, Py_ssize_t begin, Py_ssize_t* pair, Py_ssize_t plane, int size,
     Py_ssize_t cell_y, Py_ssize_t cell_x, Py_ssize_t cells, bint lit
 ) noexcept nogil:
@@ -92,6 +92,4 @@ cdef inline Py_ssize_t start_plane(
     cdef Py_ssize_t profile = begin + ((plane * 16 + (cell_y & 15)) * cells + cell_x) * 64
     expect(shorts, left, upper, size, SPAN * (2 + ((plane - 1) & 1)) if lit else 0)
     clear(shorts, profile, 64)
-    if plane > 1:
-        clear(shorts, SPAN * (2 + (plane & 1)), STRIDE * (4 << size))
     return profile

@@ -10,7 +10,7 @@ cdef enum:
 
 cdef inline void transform_rows(
     const float[::1] basis, Py_ssize_t mine, float[::1] temp, short[::1] pixels, Py_ssize_t at,
-    Py_ssize_t row_nbytes, int size, Py_ssize_t T, Py_ssize_t used
+    Py_ssize_t row, int size, Py_ssize_t T, Py_ssize_t used
 ) noexcept nogil:
     """Second stage: rows of the block from `used` columns of frequencies; empties `temp`."""
     cdef Py_ssize_t n
@@ -39,9 +39,55 @@ cdef inline void transform_rows(
         for m in range(T):
             value = (<int>sums[m] + round_) >> shift
             value = value if value < PIXEL_LIMIT else PIXEL_LIMIT
-            pixels[at + n * row_nbytes + m] = <short>(value if value > -PIXEL_LIMIT else -PIXEL_LIMIT)
+            pixels[at + n * row + m] = <short>(value if value > -PIXEL_LIMIT else -PIXEL_LIMIT)
     for n in range(used * T):
         temp[n] = 0
+
+
+cdef inline int dequantize(
+    int a, int offset, long long step, int size
+) noexcept nogil:
+    """Return the coefficient of a code; the offset is added to its magnitude (SPEC 9.1)."""
+    cdef int shift = 5 + 2 * size
+    cdef long long half = <long long>1 << (shift - 1)
+    cdef long long limit = 65535 >> size
+    if a >= 0:
+        return <int>min(limit, ((<long long>a * 16 + offset) * step + half) >> shift)
+    return -<int>min(limit, ((<long long>-a * 16 + offset) * step + half) >> shift)
+
+
+cdef inline int dequantize_dc(
+    int a, int offset, long long step, int size
+) noexcept nogil:
+    """Return the coefficient of a DC: a floor, its middle lies above it whatever its sign."""
+    cdef int shift = 5 + 2 * size
+    cdef long long half = <long long>1 << (shift - 1)
+    cdef long long limit = 65535 >> size
+    cdef long long c = (<long long>a * 16 + offset) * step
+    c = -((-c + half) >> shift) if c < 0 else (c + half) >> shift
+    return <int>min(limit, max(-limit, c))
+
+
+cdef inline void store_block(
+    const unsigned short[::1] where, const int[::1] values, Py_ssize_t mine, Py_ssize_t count,
+    const unsigned char[::1] rows, const unsigned char[::1] columns, const short[::1] bands,
+    const long long[:, ::1] band_steps, Py_ssize_t sample, const int[::1] offsets,
+    float[::1] out, Py_ssize_t at, Py_ssize_t width, int size, int chroma
+) noexcept nogil:
+    """Dequantize a block into `out`, which is zeros, rows `width` values apart."""
+    cdef Py_ssize_t i
+    cdef Py_ssize_t n
+    cdef int a
+    out[at] = dequantize_dc(
+        values[mine], offsets[6], band_steps[sample, chroma * 8 + 7], size
+    )
+    for i in range(count):
+        n = (<Py_ssize_t>size << 10) + where[mine + 1 + i]
+        a = values[mine + 1 + i]
+        out[at + rows[n] * width + columns[n]] = dequantize(
+            a, offsets[chroma * 3 + min(a if a >= 0 else -a, 3) - 1],
+            band_steps[sample, chroma * 8 + bands[n] // LEVELS], size
+        )
 
 
 cdef inline void inverse_block(
@@ -49,15 +95,13 @@ cdef inline void inverse_block(
     const unsigned char[::1] rows, const unsigned char[::1] columns, const short[::1] bands,
     const long long[:, ::1] band_steps, Py_ssize_t sample, const int[::1] offsets,
     const float[::1] basis, float[::1] temp, short[::1] pixels, Py_ssize_t at,
-    Py_ssize_t row_nbytes, int size, int chroma
+    Py_ssize_t width, int size, int chroma
 ) noexcept nogil:
     """Dequantize a block and write its values, with 4 bits of fraction, to `pixels`."""
-    cdef Py_ssize_t T = <Py_ssize_t>(4) << size
-    cdef int shift = 5 + 2 * size
-    cdef long long half = <long long>(1) << (shift - 1)
-    cdef long long limit = 65535 >> size
-    cdef long long c
-    cdef int a = values[mine]
+    cdef Py_ssize_t T = <Py_ssize_t>4 << size
+    cdef int limit = 65535 >> size
+    cdef int a
+    cdef int c
     cdef float f
     cdef Py_ssize_t i
     cdef Py_ssize_t n
@@ -65,19 +109,14 @@ cdef inline void inverse_block(
     cdef Py_ssize_t u
     cdef Py_ssize_t v
     cdef Py_ssize_t used = 0
-    cdef int value
-    # The DC of a prefix of layers is a floor: its middle lies offsets[6] sixteenths above.
-    c = (<long long>a * 16 + offsets[6]) * band_steps[sample, chroma * 8 + 7]
-    c = -((-c + half) >> shift) if c < 0 else (c + half) >> shift
-    c = min(limit, max(-limit, c))
+    c = dequantize_dc(values[mine], offsets[6], band_steps[sample, chroma * 8 + 7], size)
     if count == 0:
-        value = <int>((64 * c + 32) >> 6)
-        value = <int>(min(limit, max(-limit, <long long>value)))
-        value = (64 * value + (1 << (8 - size))) >> (9 - size)
-        value = min(PIXEL_LIMIT, max(-PIXEL_LIMIT, value))
+        c = min(limit, max(-limit, (64 * c + 32) >> 6))
+        c = (64 * c + (1 << (8 - size))) >> (9 - size)
+        c = min(PIXEL_LIMIT, max(-PIXEL_LIMIT, c))
         for n in range(T):
             for m in range(T):
-                pixels[at + n * row_nbytes + m] = <short>value
+                pixels[at + n * width + m] = <short>c
         return
     f = <float>(64 * c)
     for n in range(T):
@@ -87,19 +126,10 @@ cdef inline void inverse_block(
         v = rows[n]
         u = columns[n]
         a = values[mine + 1 + i]
-        m = chroma * 8 + bands[n] // LEVELS
-        if a >= 0:
-            c = (
-                <long long>a * 16 + offsets[chroma * 3 + min(a, 3) - 1]
-            ) * band_steps[sample, m]
-            c = min(limit, (c + half) >> shift)
-        else:
-            a = -a
-            c = (
-                <long long>a * 16 + offsets[chroma * 3 + min(a, 3) - 1]
-            ) * band_steps[sample, m]
-            c = -min(limit, (c + half) >> shift)
-        f = <float>c
+        f = <float>dequantize(
+            a, offsets[chroma * 3 + min(a if a >= 0 else -a, 3) - 1],
+            band_steps[sample, chroma * 8 + bands[n] // LEVELS], size
+        )
         if u > used:
             used = u
         m = (<Py_ssize_t>size << 10) + v * 32
@@ -111,17 +141,17 @@ cdef inline void inverse_block(
                 temp[u * T + n] += f * basis[m + n]
     # Loops of known length vectorize best.
     if size == 1:
-        transform_rows(basis, 1024, temp, pixels, at, row_nbytes, 1, 8, used + 1)
+        transform_rows(basis, 1024, temp, pixels, at, width, 1, 8, used + 1)
     elif size == 2:
-        transform_rows(basis, 2048, temp, pixels, at, row_nbytes, 2, 16, used + 1)
+        transform_rows(basis, 2048, temp, pixels, at, width, 2, 16, used + 1)
     elif size == 3:
-        transform_rows(basis, 3072, temp, pixels, at, row_nbytes, 3, 32, used + 1)
+        transform_rows(basis, 3072, temp, pixels, at, width, 3, 32, used + 1)
     else:
-        transform_rows(basis, 0, temp, pixels, at, row_nbytes, 0, 4, used + 1)
+        transform_rows(basis, 0, temp, pixels, at, width, 0, 4, used + 1)
 
 
 cdef inline void write_channels(
-    const short[::1] pixels, Py_ssize_t strip, Py_ssize_t row_nbytes, Py_ssize_t height,
+    const short[::1] pixels, Py_ssize_t strip, Py_ssize_t row, Py_ssize_t height,
     Py_ssize_t width, Py_ssize_t planes, bint rgb, const int[::1] shifts, bint as_floats,
     unsigned char[::1] octets, float[::1] floats, Py_ssize_t at, int[::1] line
 ) noexcept nogil:
@@ -136,7 +166,7 @@ cdef inline void write_channels(
     cdef int d
     cdef int top = 255 << 14
     for y in range(height):
-        p = y * row_nbytes
+        p = y * row
         if rgb:
             for i in range(width):
                 a = 591 * pixels[p + i]

@@ -21,7 +21,7 @@ cdef inline int read_refinement(
     cdef Py_ssize_t map_ = CONTEXTS + (layer - 1) * REFINEMENT_CONTEXTS
     cdef int chroma = 1 if plane > 0 else 0
     cdef Py_ssize_t first = <Py_ssize_t>size << 10
-    cdef Py_ssize_t stop = first + (<Py_ssize_t>(16) << (2 * size))
+    cdef Py_ssize_t stop = first + (<Py_ssize_t>16 << (2 * size))
     cdef Py_ssize_t base = map_ + (size * 2 + chroma) * 2 * CLASSES
     cdef int weight = 5 if chroma else 6
     cdef Py_ssize_t i

@@ -23,7 +23,7 @@ from cython.cimports.dsqformat.kernels.block_neighbours import (
     mark_size,
     neighbours,
     predict_dc,
-    start_plane,
+    start_block,
 )
 from cython.cimports.dsqformat.kernels.block_symbols import ac_symbol, dc_token
 
@@ -303,9 +303,11 @@ def _search_node(
             parts = lam * costs[map_[FLAG_FIRST + size] + 1]
         neighbours(sizes, cell_y, cell_x, cells, pair)
         for plane in range(codes.shape[0]):
-            profile = start_plane(
+            profile = start_block(
                 shorts, 4 * SPAN + 64, pair, plane, size, cell_y, cell_x, cells, lit
             )
+            if plane > 1:
+                clear(shorts, SPAN * (2 + (plane & 1)), STRIDE * T)
             whole += _search_plane(
                 coefs, codes, map_, costs, lam, places, bands, rows, columns, levels, weights,
                 shorts, edges, plane, size, cell_y, cell_x, cells, bottom, profile,

@@ -1,14 +1,17 @@
-"""Transform blocks with a context-modelled entropy coder for whole datasets of pictures (SPEC)."""
+"""Quantizer and coding `block`: transform blocks, context-modelled rANS, one model per shard."""
 
-from dsqformat.coding.block.decoding import decode, decode_ranges
+from dsqformat.coding.block.decoding import decode, decode_coefficients, decode_ranges
 from dsqformat.coding.block.encoding import EncodedPictures, Options, encode, fit
+from dsqformat.coding.block.job import Coefficients
 from dsqformat.coding.block.model import BlockModel
 
 __all__ = [
     "BlockModel",
+    "Coefficients",
     "EncodedPictures",
     "Options",
     "decode",
+    "decode_coefficients",
     "decode_ranges",
     "encode",
     "fit",

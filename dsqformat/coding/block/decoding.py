@@ -1,25 +1,34 @@
-"""From layer streams to pictures (SPEC 4 to 9)."""
+"""From layer streams to pictures or to coefficients (SPEC 3 to 9)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.coding.block.colour import channel_shifts
+from dsqformat.coding.block.job import Coefficients, Job, empty_coefficients
 from dsqformat.coding.block.layout import MAX_QP, MAX_SIDE
 from dsqformat.coding.block.model import BlockModel
-from dsqformat.coding.block.plain_decoding import decode_plain
-from dsqformat.coding.block.workspace import BASIS, SYNTAX, decoder_scratch, neighbourhood, padded
+from dsqformat.coding.block.plain_decoding import coefficients_plain, decode_plain
+from dsqformat.coding.block.workspace import (
+    BASIS,
+    SYNTAX,
+    decoder_scratch,
+    neighbourhood,
+    padded,
+)
 from dsqformat.errors import CorruptShardError
 from dsqformat.kernels import block_kernel
 
 Output = Literal["uint8", "float32"]
 
 _kernel: Any = block_kernel("block_decode")
+_COEFFICIENTS: Final = 2  # a mode of the kernel
+_PARTS: Final = 4  # parts of the streams for each thread
 
 
 def decode(
@@ -99,95 +108,144 @@ def decode_ranges(
         CorruptShardError: a stream contradicts the syntax, or counts do not fit.
         ValueError: arrays that do not fit each other.
     """
-    sides: NDArray[np.int32] = np.ascontiguousarray(shapes, "i4")
-    levels: NDArray[np.int64] = np.ascontiguousarray(qps, "i8")
-    starts, ends = np.ascontiguousarray(starts, "i8"), np.ascontiguousarray(ends, "i8")
-    _check(model, data, starts, ends, sides, levels, samples_per_stream)
-    if not len(sides):
-        return np.empty(0, "u1" if output == "uint8" else "f4")
+    job = _job(model, data, starts, ends, shapes, qps, samples_per_stream)
     if _kernel is None:
-        return decode_plain(model, data, starts, ends, sides, levels, samples_per_stream, output)
-    return _decode_compiled(
-        model, data, starts, ends, sides, levels, samples_per_stream, output, threads
-    )
+        return decode_plain(job, output)
+    counts = job.shapes[:, 0].astype("i8") * job.shapes[:, 1] * model.planes
+    out: NDArray[Any] = np.empty(int(counts.sum()), "u1" if output == "uint8" else "f4")
+    octets: NDArray[np.uint8] = out if output == "uint8" else np.empty(0, "u1")
+    floats: NDArray[np.float32] = out if output == "float32" else np.empty(0, "f4")
+    _run(job, np.cumsum(counts) - counts, int(output == "float32"), octets, floats, threads)
+    return out
 
 
-def _decode_compiled(
+def decode_coefficients(
     model: BlockModel,
     data: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
-    sides: NDArray[np.int32],
-    levels: NDArray[np.int64],
+    shapes: NDArray[np.integer[Any]],
+    qps: NDArray[np.integer[Any]],
+    *,
     samples_per_stream: int,
-    output: Output,
+    threads: int = 1,
+) -> Coefficients:
+    """Decode as `decode_ranges` does, but stop before the inverse transforms (SPEC 9.1).
+
+    Args:
+        model: as of `decode_ranges`, like all that follow.
+        data: likewise.
+        starts: likewise.
+        ends: likewise.
+        shapes: likewise.
+        qps: likewise.
+        samples_per_stream: likewise.
+        threads: likewise.
+
+    Returns:
+        Coefficients and the block sizes they belong to.
+
+    Raises:
+        CorruptShardError: a stream contradicts the syntax, or counts do not fit.
+        ValueError: arrays that do not fit each other.
+    """
+    job = _job(model, data, starts, ends, shapes, qps, samples_per_stream)
+    if _kernel is None:
+        return coefficients_plain(job)
+    out = empty_coefficients(job)
+    _run(job, out.firsts, _COEFFICIENTS, out.leaves, out.values, threads)
+    return out
+
+
+def _run(
+    job: Job,
+    targets: NDArray[np.int64],
+    mode: int,
+    octets: NDArray[np.uint8],
+    floats: NDArray[np.float32],
     threads: int,
-) -> NDArray[Any]:
-    n, layers, planes = len(sides), len(starts), model.planes
-    counts = sides[:, 0].astype("i8") * sides[:, 1] * planes
-    targets = np.cumsum(counts) - counts
-    out: NDArray[Any] = np.empty(int(counts.sum()), "u1" if output == "uint8" else "f4")
-    firsts = np.minimum(np.arange(starts.shape[1] + 1, dtype="i8") * samples_per_stream, n)
+) -> None:
+    """Let threads decode all streams of a job into `octets` or `floats`."""
+    model, n, layers, streams = job.model, len(job.shapes), *job.starts.shape
+    if not n:
+        return
+    firsts = np.minimum(np.arange(streams + 1, dtype="i8") * job.samples_per_stream, n)
     common = (
-        model.band_steps(levels, len(model.layers) - layers),
-        np.array(model.offsets[layers - 1], "i4"), model.coder_tables(layers), planes,
+        model.band_steps(job.qps, len(model.layers) - layers),
+        np.array(model.offsets[layers - 1], "i4"), model.coder_tables(layers), model.planes,
         model.smallest, model.largest, model.rgb, channel_shifts(model.channel_offsets),
     )  # fmt: skip
-    width = padded(int(sides[:, 1].max()), model.smallest)
-    octets: NDArray[np.uint8] = out if output == "uint8" else np.empty(0, "u1")
-    floats: NDArray[np.float32] = out if output == "float32" else np.empty(0, "f4")
-    data = data if len(data) else np.zeros(1, "u1")  # the kernel wants an address
+    width = padded(int(job.shapes[:, 1].max()), model.smallest)
+    data = job.data if len(job.data) else np.zeros(1, "u1")  # the kernel wants an address
 
     def work(first: int, stop: int) -> int:
         part = slice(first, stop)
         fault: int = _kernel.decode_streams(
-            data, np.ascontiguousarray(starts[:, part]), np.ascontiguousarray(ends[:, part]),
-            firsts[first : stop + 1], sides, targets, *common, *SYNTAX, BASIS,
-            *neighbourhood(width, planes, layers), *decoder_scratch(width, planes),
-            output == "float32", octets, floats,
+            data, np.ascontiguousarray(job.starts[:, part]),
+            np.ascontiguousarray(job.ends[:, part]), firsts[first : stop + 1], job.shapes,
+            targets, *common, *SYNTAX, BASIS, *neighbourhood(width, model.planes, layers),
+            *decoder_scratch(width, model.planes), mode, octets, floats,
         )  # fmt: skip
         return first + fault if fault >= 0 else -1
 
-    fault = _share(work, starts.shape[1], threads)
+    fault = _share(work, streams, threads)
     if fault >= 0:
         raise CorruptShardError(
             f"block stream {fault}: its symbols contradict the syntax or do not end with it; "
             "fetch the shard again"
         )
-    return out
 
 
-def _share(work: Any, streams: int, threads: int) -> int:
+def _share(work: Callable[[int, int], int], streams: int, threads: int) -> int:
     """Run `work` over ranges of streams; return the first fault or -1."""
     threads = max(1, min(threads, streams))
     if threads == 1:
-        return int(work(0, streams))
-    bounds = [streams * i // threads for i in range(threads + 1)]
+        return work(0, streams)
+    # More parts than threads, so that none waits long for the slowest.
+    parts = min(streams, _PARTS * threads)
+    bounds = [streams * i // parts for i in range(parts + 1)]
     with ThreadPoolExecutor(threads) as pool:
         faults = list(pool.map(work, bounds[:-1], bounds[1:]))
     return next((fault for fault in faults if fault >= 0), -1)
 
 
-def _check(
+def _job(
     model: BlockModel,
     data: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
-    shapes: NDArray[np.int32],
-    qps: NDArray[np.int64],
+    shapes: NDArray[np.integer[Any]],
+    qps: NDArray[np.integer[Any]],
     samples_per_stream: int,
-) -> None:
-    """Check everything the kernel relies on."""
-    n = len(shapes)
+) -> Job:
+    """Return the arguments of a call, checked for everything that the kernel relies on."""
+    job = Job(
+        model,
+        data,
+        np.ascontiguousarray(starts, "i8"),
+        np.ascontiguousarray(ends, "i8"),
+        np.ascontiguousarray(shapes, "i4"),
+        np.ascontiguousarray(qps, "i8"),
+        samples_per_stream,
+    )
+    _check(job)
+    return job
+
+
+def _check(job: Job) -> None:
+    n = len(job.shapes)
+    shapes, qps, starts, ends = job.shapes, job.qps, job.starts, job.ends
     if shapes.shape != (n, 2) or qps.shape != (n,) or starts.ndim != 2:
         raise ValueError(f"shapes {shapes.shape}, qps {qps.shape}, starts {starts.shape}")
-    if samples_per_stream < 1 or starts.shape != ends.shape:
-        raise ValueError(f"{samples_per_stream} samples per stream, starts unlike ends")
-    streams = -(-n // samples_per_stream)
-    if not 1 <= len(starts) <= len(model.layers) or starts.shape[1] != streams:
+    if job.samples_per_stream < 1 or starts.shape != ends.shape:
+        raise ValueError(
+            f"{job.samples_per_stream} samples per stream, starts {starts.shape}, ends {ends.shape}"
+        )
+    streams, layers = -(-n // job.samples_per_stream), len(job.model.layers)
+    if not 1 <= len(starts) <= layers or starts.shape[1] != streams:
         raise CorruptShardError(
             f"block streams: {starts.shape[0]} layers of {starts.shape[1]}, expected at most "
-            f"{len(model.layers)} of {streams}"
+            f"{layers} of {streams}"
         )
     if not n:
         return
@@ -197,5 +255,7 @@ def _check(
         )
     if qps.min() < 0 or qps.max() > MAX_QP:
         raise CorruptShardError(f"block qp: {qps.min()} to {qps.max()}, expected 0 to {MAX_QP}")
-    if starts.min() < 0 or (ends < starts).any() or ends.max() > len(data):
-        raise CorruptShardError(f"block streams: a stream leaves the {len(data)} bytes there are")
+    if starts.min() < 0 or (ends < starts).any() or ends.max() > len(job.data):
+        raise CorruptShardError(
+            f"block streams: a stream leaves the {len(job.data)} bytes there are"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from dsqformat.coding.block.colour import to_planes
 from dsqformat.coding.block.layout import (
     AC_CONTEXTS,
+    BANDS_OF,
     CONTEXTS,
     DC_FIRST,
     MAX_LAYERS,
@@ -21,7 +23,6 @@ from dsqformat.coding.block.layout import (
     SIGN_FIRST,
     SIZES,
     SYMBOLS,
-    band,
 )
 from dsqformat.coding.block.model import FLAT, OFFSETS, BlockModel
 from dsqformat.coding.block.reconstruction import Moments, fit_offsets
@@ -31,9 +32,10 @@ from dsqformat.coding.block.workspace import SYNTAX, neighbourhood
 from dsqformat.errors import SampleError
 from dsqformat.kernels import block_kernel
 
-# Models are fitted on so many pixels at most.
-FIT_PIXELS: Final = 1 << 22
-_CROP: Final = 1024
+# Models are fitted on so many values at most, in crops of so many pixels a side at most: with
+# codes and coefficients that takes less than 512 MiB, whatever the pictures.
+FIT_VALUES: Final = 3 << 22
+FIT_SIDE: Final = 1024
 
 _search: Any = block_kernel("block_search")
 _emit: Any = block_kernel("block_emit")
@@ -91,9 +93,11 @@ class EncodedPictures:
 
 
 def fit(
-    pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int], options: Options | None = None
+    pictures: Sequence[NDArray[np.uint8]],
+    qp: int | Sequence[int] | NDArray[np.integer[Any]],
+    options: Options | None = None,
 ) -> BlockModel:
-    """Fit a model to some pictures, at most about four million pixels of them.
+    """Fit a model to some pictures, at most FIT_VALUES values of them.
 
     Args:
         pictures: uint8, shape (height, width, planes) each.
@@ -137,7 +141,7 @@ def fit(
 def encode(
     model: BlockModel,
     pictures: Sequence[NDArray[np.uint8]],
-    qp: int | Sequence[int],
+    qp: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     samples_per_stream: int = 32,
     lam: float = 0.13,
@@ -275,9 +279,7 @@ def _step_pattern(step: NDArray[np.float64], height: int, width: int) -> NDArray
     out = np.ones((4, 2, height, width), "f4")
     steps = step.reshape(2, 8)
     for index, size in enumerate(SIZES):
-        bands = np.array([[band(v, u, size) for u in range(size)] for v in range(size)])
-        bands[0, 0] = 7
-        tiled = np.tile(bands, (-(-height // size), -(-width // size)))[:height, :width]
+        tiled = np.tile(BANDS_OF[index], (-(-height // size), -(-width // size)))[:height, :width]
         out[index] = steps[:, tiled]
     return out
 
@@ -301,7 +303,9 @@ def _blank(sample: Sequence[NDArray[np.uint8]], options: Options) -> BlockModel:
     )  # fmt: skip
 
 
-def _qps(pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int]) -> NDArray[np.int64]:
+def _qps(
+    pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int] | NDArray[np.integer[Any]]
+) -> NDArray[np.int64]:
     qps = np.broadcast_to(np.asarray(qp, "i8"), len(pictures))
     if len(qps) and not 0 <= qps.min() <= qps.max() <= MAX_QP:
         raise ValueError(f"qp {qps.min()} to {qps.max()}, expected 0 to {MAX_QP}")
@@ -309,20 +313,27 @@ def _qps(pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int]) -> NDAr
 
 
 def _sample(
-    pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int]
+    pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int] | NDArray[np.integer[Any]]
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
-    """Return pictures evenly spread over all, cropped, of FIT_PIXELS at most."""
+    """Return pictures evenly spread over all, cropped, of FIT_VALUES at most."""
     if not len(pictures):
         raise ValueError("no pictures to fit a model on")
     qps = _qps(pictures, qp)
-    area = [min(p.shape[0], _CROP) * min(p.shape[1], _CROP) for p in pictures]
-    keep = max(1, min(len(pictures), int(len(pictures) * FIT_PIXELS / max(1, sum(area)))))
-    chosen = [len(pictures) * i // keep for i in range(keep)]
+    for i, picture in enumerate(pictures):
+        _check(i, picture, pictures[0].shape[-1])
+    side = min(FIT_SIDE, math.isqrt(FIT_VALUES // pictures[0].shape[2]))
+    sizes = [min(p.shape[0], side) * min(p.shape[1], side) * p.shape[2] for p in pictures]
+    keep = max(1, min(len(pictures), int(len(pictures) * FIT_VALUES / sum(sizes))))
+    chosen, left = [], FIT_VALUES
+    for i in (len(pictures) * i // keep for i in range(keep)):
+        if sizes[i] <= left:
+            chosen.append(i)
+            left -= sizes[i]
     cropped = []
     for i in chosen:
-        top = max(0, pictures[i].shape[0] - _CROP) // 2
-        left = max(0, pictures[i].shape[1] - _CROP) // 2
-        cropped.append(pictures[i][top : top + _CROP, left : left + _CROP])
+        top = max(0, pictures[i].shape[0] - side) // 2
+        first = max(0, pictures[i].shape[1] - side) // 2
+        cropped.append(pictures[i][top : top + side, first : first + side])
     return cropped, qps[chosen]
 
 

@@ -127,6 +127,11 @@ for _index, _size in enumerate(SIZES):
         SCAN_BAND[_index, _k] = band(_v, _u, _size) * LEVELS
     EDGE_WEIGHTS[_index, :_size] = [edge_weight(_k, _size) for _k in range(_size)]
     BASES[_index, :_size, :_size] = basis(_size)
+# Bands by position, 7 for DC.
+BANDS_OF: Final = tuple(
+    np.array([[band(v, u, n) if v + u else BANDS for u in range(n)] for v in range(n)])
+    for n in SIZES
+)
 LEVEL_OF: Final = np.array([level(m) for m in range(LEVEL_INPUTS)], "u1")
 
 # Basis as binary32, [size][row][column]: sums stay below 2^24, so float arithmetic is exact.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.coding.block.job import Coefficients, Job, empty_coefficients
 from dsqformat.coding.block.layout import (
     BIT_FIRST,
     DC_BIT_FIRST,
@@ -26,13 +27,14 @@ from dsqformat.coding.block.layout import (
     STRIDE,
 )
 from dsqformat.coding.block.model import BlockModel
-from dsqformat.coding.block.plain_pixels import reconstruct, to_floats, to_octets
+from dsqformat.coding.block.plain_pixels import coefficients, reconstruct, to_floats, to_octets
 from dsqformat.coding.block.tables import LayerTables
 from dsqformat.coding.block.workspace import padded
 from dsqformat.errors import CorruptShardError
 
 Lanes = NDArray[np.intp]
-_MAX_CELLS = 1 << 19  # of all lanes that run together
+Found = tuple[NDArray[np.int32], NDArray[np.uint8]]  # codes and block sizes of a sample
+_MAX_CELLS = 1 << 20  # of all lanes, layers and planes that run together
 _BATCH_PIXELS = 1 << 18
 
 
@@ -117,7 +119,7 @@ class Group:
         self.lower = np.zeros(grid, "i8")
         self.sizes = np.zeros((lanes, self.cells_y, self.cells_x), "u1")
         self.profiles = np.zeros((len(streams), *grid, 8, 8), "i2")
-        self.done: list[list[tuple[NDArray[np.int32], NDArray[np.uint8]]]] = []
+        self.done: list[list[Found]] = []
         for lane in samples:
             self.done.append(
                 [
@@ -399,41 +401,55 @@ def _profile(codes: NDArray[np.int64], size: int, weight: int) -> NDArray[np.int
     return own
 
 
-def decode_plain(
-    model: BlockModel,
-    data: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    shapes: NDArray[np.int32],
-    qps: NDArray[np.int64],
-    samples_per_stream: int,
-    output: str = "uint8",
-) -> NDArray[Any]:
-    """Decode as `decode_ranges` does, in NumPy; arguments, checked before, and errors alike."""
-    sides = shapes.tolist()
-    ranges = [
-        list(zip(s, e, strict=True)) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
-    layer_streams = [[data[a:b].tobytes() for a, b in row] for row in ranges]
-    whole = [(padded(h, model.smallest), padded(w, model.smallest)) for h, w in sides]
-    lanes = [whole[i : i + samples_per_stream] for i in range(0, len(whole), samples_per_stream)]
-    most = max((h * w for h, w in whole), default=1) // 16 * len(layer_streams)
-    together = max(1, _MAX_CELLS // most)
+def decode_plain(job: Job, output: str) -> NDArray[Any]:
+    """Decode as `decode_ranges` does, in NumPy; results and errors alike."""
     out: list[NDArray[Any]] = []
+    sides = job.shapes.tolist()
+    for first, found in _codes(job):
+        qps = job.qps[first : first + len(found)]
+        pictures = _pictures(job.model, found, qps, len(job.starts), output)
+        for (height, width), picture in zip(sides[first:], pictures, strict=False):
+            out.append(picture[:height, :width].ravel())
+    empty = np.empty(0, "u1" if output == "uint8" else "f4")
+    return np.concatenate([empty, *out])
+
+
+def coefficients_plain(job: Job) -> Coefficients:
+    """Decode as `decode_coefficients` does, in NumPy; results and errors alike."""
+    out = empty_coefficients(job)
+    planes = job.model.planes
+    for first, found in _codes(job):
+        for i, (codes, leaves) in enumerate(found, first):
+            coefs = coefficients(job.model, codes, leaves, int(job.qps[i]), len(job.starts))
+            at = int(out.firsts[i])
+            out.values[at : at + codes.size] = coefs.ravel()
+            at //= 16 * planes
+            out.leaves[at : at + leaves.size] = leaves.ravel()
+    return out
+
+
+def _codes(job: Job) -> Iterator[tuple[int, list[Found]]]:
+    """Yield the first sample of a group and the codes and block sizes of all its samples."""
+    model = job.model
+    layer_streams = [
+        [job.data[start:end].tobytes() for start, end in zip(*bounds, strict=True)]
+        for bounds in zip(job.starts.tolist(), job.ends.tolist(), strict=True)
+    ]
+    whole = [(padded(h, model.smallest), padded(w, model.smallest)) for h, w in job.shapes.tolist()]
+    step = job.samples_per_stream
+    lanes = [whole[i : i + step] for i in range(0, len(whole), step)]
+    most = max((h * w for h, w in whole), default=16) // 16 * len(layer_streams) * model.planes
+    together = max(1, _MAX_CELLS // most)
     for first in range(0, len(lanes), together):
         part = slice(first, first + together)
         group = Group(model, [streams[part] for streams in layer_streams], lanes[part])
         group.run()
-        found = [item for done in group.done for item in done]
-        at = len(out)
-        out += _pictures(model, found, qps[at : at + len(found)], len(layer_streams), output)
-    cut = zip(out, sides, strict=True)
-    return np.concatenate([picture[:height, :width].ravel() for picture, (height, width) in cut])
+        yield first * step, [item for done in group.done for item in done]
 
 
 def _pictures(
     model: BlockModel,
-    found: list[tuple[NDArray[np.int32], NDArray[np.uint8]]],
+    found: list[Found],
     qps: NDArray[np.integer[Any]],
     layers: int,
     output: str,

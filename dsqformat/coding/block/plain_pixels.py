@@ -6,14 +6,14 @@ below 2^24, so torch on a CPU or a GPU (with TF32 off) returns the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.coding.block.colour import PIXEL_LIMIT, to_channels
-from dsqformat.coding.block.layout import BASES, SIZES, band
+from dsqformat.coding.block.layout import BANDS_OF, BASES, SIZES
 from dsqformat.coding.block.model import BlockModel
 
 MatMul = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
@@ -49,24 +49,10 @@ def reconstruct(
         layers: how many layers the codes have.
         matmul: product of stacks of matrices in binary32.
     """
-    steps = model.band_steps(np.array([qp]), len(model.layers) - layers)[0].reshape(2, 8)
-    offsets = np.array(model.offsets[layers - 1], "i8")
     pixels = np.zeros(codes.shape, "i8")
-    for index, size in enumerate(SIZES):
-        cells = size // 4
-        ys, xs = np.nonzero(leaves == index)
-        origin = (ys % cells == 0) & (xs % cells == 0)
-        ys, xs = 4 * ys[origin], 4 * xs[origin]
-        if not len(ys):
-            continue
-        inner = np.arange(size)
-        place = (
-            slice(None),
-            ys[:, None, None] + inner[:, None],
-            xs[:, None, None] + inner,
-        )
-        coefs = _dequantize(codes[place].astype("i8"), steps, offsets, index)
-        limit = 65535 >> index
+    for index, place in _blocks(leaves):
+        coefs = _dequantize(codes[place], model, qp, layers, index)
+        limit, size = 65535 >> index, SIZES[index]
         basis = BASES[index, :size, :size].astype("f4")
         half = np.asarray(matmul(np.ascontiguousarray(basis.T), coefs.astype("f4"))).astype("i8")
         half = np.clip((half + 32) >> 6, -limit, limit)
@@ -74,6 +60,30 @@ def reconstruct(
         full = (full + (1 << (8 - index))) >> (9 - index)
         pixels[place] = np.clip(full, -PIXEL_LIMIT, PIXEL_LIMIT)
     return to_channels(pixels, model.channel_offsets, model.rgb)
+
+
+def coefficients(
+    model: BlockModel, codes: NDArray[np.int32], leaves: NDArray[np.uint8], qp: int, layers: int
+) -> NDArray[np.float32]:
+    """Return dequantized coefficients in the places of the codes; arguments as of `reconstruct`."""
+    out = np.zeros(codes.shape, "f4")
+    for index, place in _blocks(leaves):
+        out[place] = _dequantize(codes[place], model, qp, layers, index)
+    return out
+
+
+def _blocks(leaves: NDArray[np.uint8]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield each block size and the places of its blocks: planes, blocks, rows, columns."""
+    for index, size in enumerate(SIZES):
+        cells = size // 4
+        ys, xs = np.nonzero(leaves == index)
+        origin = (ys % cells == 0) & (xs % cells == 0)
+        ys, xs = 4 * ys[origin], 4 * xs[origin]
+        if len(ys):
+            inner = np.arange(size)
+            yield index, (
+                slice(None), ys[:, None, None] + inner[:, None], xs[:, None, None] + inner,
+            )  # fmt: skip
 
 
 def to_octets(channels: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -90,14 +100,14 @@ def to_floats(channels: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _dequantize(
-    codes: NDArray[np.int64], steps: NDArray[np.int64], offsets: NDArray[np.int64], index: int
+    codes: NDArray[np.int32], model: BlockModel, qp: int, layers: int, index: int
 ) -> NDArray[np.int64]:
     """Return coefficients of blocks, shape (planes, blocks, size, size)."""
-    size = SIZES[index]
-    bands = np.array([[band(v, u, size) for u in range(size)] for v in range(size)])
-    bands[0, 0] = 7
+    codes = codes.astype("i8")
+    steps = model.band_steps(np.array([qp]), len(model.layers) - layers)[0].reshape(2, 8)
+    offsets = np.array(model.offsets[layers - 1], "i8")
     chroma = np.minimum(np.arange(len(codes)), 1)
-    step: NDArray[Any] = steps[chroma][:, bands][:, None]
+    step: NDArray[Any] = steps[chroma][:, BANDS_OF[index]][:, None]
     a = np.abs(codes)
     class_ = 3 * chroma[:, None, None, None] + np.clip(a, 1, 3) - 1
     value = np.where(codes == 0, 0, np.sign(codes) * (16 * a + offsets[class_]))
