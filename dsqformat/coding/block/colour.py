@@ -44,6 +44,14 @@ def channel_shifts(channel_offsets: tuple[int, ...]) -> NDArray[np.int32]:
     return np.array([offset << 10 for offset in channel_offsets], "i4")
 
 
+def channel_matrix(planes: int, rgb: bool) -> NDArray[np.int64]:
+    """Return what makes channels in 2^-14 of planes in sixteenths, shape (planes, planes)."""
+    matrix = np.eye(planes, dtype="i8") * IDENTITY
+    if rgb:
+        matrix[:3, :3] = INVERSE_RGB
+    return matrix
+
+
 def to_channels(
     pixels: NDArray[np.int64], channel_offsets: tuple[int, ...], rgb: bool
 ) -> NDArray[np.int64]:
@@ -54,8 +62,5 @@ def to_channels(
         channel_offsets: in sixteenths.
         rgb: the first three planes are decorrelated channels.
     """
-    matrix = np.eye(len(pixels), dtype="i8") * IDENTITY
-    if rgb:
-        matrix[:3, :3] = INVERSE_RGB
-    out: NDArray[np.int64] = np.einsum("cp,phw->hwc", matrix, pixels)
+    out: NDArray[np.int64] = np.einsum("cp,phw->hwc", channel_matrix(len(pixels), rgb), pixels)
     return out + channel_shifts(channel_offsets)
