@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from dsqformat.wire import (
     MAX_BIT_WIDTH,
+    MAX_BLOCK_CHANNELS,
+    MAX_BLOCK_LAYERS,
+    MAX_BLOCK_SIDE,
     MAX_COLUMNS,
     MAX_DIMENSIONS,
     MAX_FIELDS,
@@ -21,11 +24,12 @@ from dsqformat.wire import (
 )
 
 ColumnType = Literal["int64", "float32", "float64", "utf8", "bytes"]
-Quantizer = Literal["raw", "lsq", "affine"]
+Quantizer = Literal["raw", "lsq", "affine", "patch", "block"]
+Setting = Literal["bit_width", "qp"]
 
 COLUMN_TYPES: Final = ("int64", "float32", "float64", "utf8", "bytes")
 NUMERIC_TYPES: Final = ("int64", "float32", "float64")
-QUANTIZERS: Final = ("raw", "lsq", "affine")
+QUANTIZERS: Final = ("raw", "lsq", "affine", "patch", "block")
 DTYPES: Final = (
     "uint8",
     "int8",
@@ -137,10 +141,12 @@ class Field:
         name: identifier.
         dtype: type of the source values.
         shape: dimensions; None where they vary between samples.
-        quantizer: "raw", "lsq" or "affine".
-        layers: widths in bits of all layers but the last, which takes the rest.
+        quantizer: "raw", "lsq", "affine", "patch" or "block".
+        layers: widths in bits of all layers but the last, which takes the rest; for `block` a 1
+            for each layer after the first.
         domain: for `lsq` only.
-        patch: side of the patches of the patch mask, or None.
+        patch: side of the patches of the patch mask, and of those that `patch` gives groups to;
+            or None.
     """
 
     name: str
@@ -161,16 +167,42 @@ class Field:
         self._check_shape(where)
         if len(self.layers) >= MAX_LAYERS or not all(1 <= w <= MAX_BIT_WIDTH for w in self.layers):
             raise ValueError(f"{where}: layers {self.layers}: expected at most 7 widths of 1 to 16")
-        if self.quantizer == "raw" and self.layers:
-            raise ValueError(f"{where}: quantizer raw has one layer, got plan {self.layers}")
-        if self.quantizer != "raw" and self.dtype not in ("uint8", "float32"):
-            raise ValueError(
-                f"{where}: quantizer {self.quantizer} needs dtype uint8 or float32, "
-                f"got {self.dtype}; convert it or use quantizer raw"
-            )
         self._check_domain(where)
         if self.patch is not None and not (1 <= self.patch <= 65535 and len(self.shape) >= 2):
             raise ValueError(f"{where}: patch {self.patch}: expected 1 to 65535 and 2 dimensions")
+        self._check_quantizer(where)
+
+    def _check_quantizer(self, where: str) -> None:
+        if self.quantizer == "raw" and self.layers:
+            raise ValueError(f"{where}: quantizer raw has one layer, got plan {self.layers}")
+        dtypes = ("uint8",) if self.quantizer == "block" else ("uint8", "float32")
+        if self.quantizer != "raw" and self.dtype not in dtypes:
+            raise ValueError(
+                f"{where}: quantizer {self.quantizer} needs dtype {' or '.join(dtypes)}, "
+                f"got {self.dtype}; convert it or use quantizer raw"
+            )
+        if self.quantizer in ("patch", "block") and len(self.shape) not in (2, 3):
+            raise ValueError(
+                f"{where}: shape {self.shape}: quantizer {self.quantizer} needs (height, width) "
+                "or (height, width, channels)"
+            )
+        if self.quantizer == "patch" and self.patch is None:
+            raise ValueError(f"{where}: quantizer patch needs the side of its patches")
+        if self.quantizer == "block":
+            self._check_block(where)
+
+    def _check_block(self, where: str) -> None:
+        if self.patch is not None:
+            raise ValueError(f"{where}: quantizer block has no patches, got patch {self.patch}")
+        if len(self.layers) >= MAX_BLOCK_LAYERS or any(width != 1 for width in self.layers):
+            raise ValueError(f"{where}: layers {self.layers}: expected up to three ones for block")
+        sides = [d for d in self.shape[:2] if d is not None]
+        if not all(1 <= side <= MAX_BLOCK_SIDE for side in sides):
+            raise ValueError(f"{where}: shape {self.shape}: sides of block are 1 to 4096")
+        if len(self.shape) == 3 and not 1 <= (self.shape[2] or 0) <= MAX_BLOCK_CHANNELS:
+            raise ValueError(
+                f"{where}: shape {self.shape}: block needs a fixed number of channels, 1 to 64"
+            )
 
     def _check_shape(self, where: str) -> None:
         known = [d for d in self.shape if d is not None]
@@ -201,6 +233,13 @@ class Field:
     def layer_count(self) -> int:
         """Number of layers, 1 to 8."""
         return len(self.layers) + 1
+
+    @property
+    def setting(self) -> Setting | None:
+        """The index column that says how finely a sample was quantized; None for `raw`."""
+        if self.quantizer == "raw":
+            return None
+        return "qp" if self.quantizer == "block" else "bit_width"
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

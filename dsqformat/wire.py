@@ -22,6 +22,7 @@ SECTION_REQUIRED: Final = 1
 KIND_SCHEMA: Final = b"SCHM"
 KIND_CHUNKS: Final = b"CHNK"
 KIND_MODELS: Final = b"MODL"
+KIND_GROUPS: Final = b"GRPS"
 KIND_KEYS: Final = b"KEYS"
 CODING_STORED: Final = 0
 CODING_ZSTD: Final = 1
@@ -29,7 +30,8 @@ CODING_ZSTD: Final = 1
 # 16 features
 FEATURE_PATCH_MASK: Final = 1 << 0
 FEATURE_RANS: Final = 1 << 1
-KNOWN_INCOMPATIBLE: Final = FEATURE_PATCH_MASK | FEATURE_RANS
+FEATURE_GROUPS: Final = 1 << 2
+KNOWN_INCOMPATIBLE: Final = FEATURE_PATCH_MASK | FEATURE_RANS | FEATURE_GROUPS
 
 # 7 chunk table: chunk_count, segment_count, block_nbytes, zone_count
 CHUNK_TABLE: Final = struct.Struct("<IIII")
@@ -39,6 +41,10 @@ DEFAULT_BLOCK_NBYTES: Final = 16 << 10
 # 7.1 models: field number, nbytes
 MODEL: Final = struct.Struct("<BI")
 MAX_MODEL_NBYTES: Final = 1 << 18
+
+# 7.2 patch groups: field number, count
+GROUPS: Final = struct.Struct("<BI")
+MAX_GROUPS: Final = 1 << 16
 
 # 8 index columns: encoding, nbytes
 COLUMN: Final = struct.Struct("<BI")
@@ -81,6 +87,11 @@ MAX_KEY_NBYTES: Final = 4096
 MAX_JSON_DEPTH: Final = 32
 MAX_FOR_WIDTH: Final = 56
 MAX_BIT_WIDTH: Final = 16
+MAX_PATCH_BIT_WIDTH: Final = 8
+MAX_QP: Final = 175
+MAX_BLOCK_SIDE: Final = 4096
+MAX_BLOCK_CHANNELS: Final = 64
+MAX_BLOCK_LAYERS: Final = 4
 # 2: no block of RFC 8878 expands further than 128 KiB from 4 bytes
 MAX_ZSTD_RATIO: Final = 32768
 

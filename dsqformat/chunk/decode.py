@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,20 +9,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.chunk import blocks, patches
 from dsqformat.chunk.index import FieldIndex, parse_index
+from dsqformat.chunk.layer_decoding import parse_layer, parse_layers
+from dsqformat.chunk.models import FieldModel, PatchModel
+from dsqformat.coding.block import BlockModel
 from dsqformat.coding.columns import Values
-from dsqformat.coding.dequant import (
-    codes_of_chunk,
-    dequantize_chunk,
-    dequantize_chunk_uint8,
-)
-from dsqformat.coding.packing import LayerData
-from dsqformat.coding.rans import PixelModel, decode_layer
-from dsqformat.coding.zstd import decompress_frame
+from dsqformat.coding.dequant import dequantize_chunk, dequantize_chunk_uint8
+from dsqformat.coding.rans import PixelModel
 from dsqformat.errors import CorruptShardError, DsqError
 from dsqformat.quantize.mask import pixel_mask, scatter
 from dsqformat.schema import Schema
-from dsqformat.wire import LAYER_PACKED, LAYER_RANS, LAYER_ZSTD, MAX_CHUNK_SAMPLES, ceil_div
 
 Output = Literal["float32", "source"]
 Array = NDArray[Any] | list[NDArray[Any]]
@@ -73,7 +69,7 @@ def decode_chunk(
     layers: int | None = None,
     fields: Iterable[str] | None = None,
     output: Output = "float32",
-    models: Mapping[str, PixelModel] | None = None,
+    models: Mapping[str, FieldModel] | None = None,
     what: str = "chunk",
 ) -> Chunk:
     """Decode a prefix of a chunk.
@@ -85,7 +81,7 @@ def decode_chunk(
         layers: layers of each field to use; None: as many as `segments` holds.
         fields: names of the fields to decode; None: all.
         output: "float32": quantized uint8 fields as [0, 1]; "source": as uint8.
-        models: entropy-coding models of the shard, by field name.
+        models: of the shard, by field name.
         what: name of the chunk for error messages.
 
     Raises:
@@ -116,20 +112,22 @@ def _decode_field(
     index: FieldIndex,
     segments: Sequence[bytes | memoryview],
     output: Output,
-    model: PixelModel | None,
+    model: FieldModel | None,
 ) -> Array:
-    if index.field.quantizer == "raw":
-        used = [parse_layer(segments[0], index.value_count, index.layer_width[:, 0], "layer 0")]
-        flat: NDArray[Any] = np.frombuffer(used[0].data, "u1")
-        if len(flat) != int(index.value_count.sum()):
-            raise CorruptShardError(
-                f"layer 0: {len(flat)} bytes, expected {int(index.value_count.sum())}"
-            )
-        flat = flat.view(index.field.numpy_dtype)
-        return _shaped(index, flat, index.value_count // flat.itemsize)
-    layers, widths = parse_layers(index, segments, model)
+    field = index.field
+    whole_bytes = output == "source" and field.dtype == "uint8"
+    if field.quantizer == "raw":
+        return _decode_raw(index, segments[0])
+    if field.quantizer == "block":
+        blocks_model = model if isinstance(model, BlockModel) else None
+        flat = blocks.decode_field(index, segments, blocks_model, whole_bytes=whole_bytes)
+        return _shaped(index, flat, index.value_count)
+    if field.quantizer == "patch":
+        patch_model = model if isinstance(model, PatchModel) else None
+        flat = patches.decode_field(index, segments, patch_model, whole_bytes=whole_bytes)
+        return _shaped(index, flat, index.value_count)
+    layers, widths = parse_layers(index, segments, model if isinstance(model, PixelModel) else None)
     missing = (index.stored_width - widths.sum(axis=1)).astype("u1")
-    whole_bytes = output == "source" and index.field.dtype == "uint8"
     dequantize = dequantize_chunk_uint8 if whole_bytes else dequantize_chunk
     flat = dequantize(
         layers,
@@ -143,139 +141,15 @@ def _decode_field(
     return _shaped(index, flat, index.value_count)
 
 
-def parse_layers(
-    index: FieldIndex, segments: Sequence[bytes | memoryview], model: PixelModel | None
-) -> tuple[list[LayerData], NDArray[np.uint8]]:
-    """Take the first layers of a quantized field apart.
-
-    Up to the last layer in coding 2, layers are joined to one: each of those was coded in the
-    light of the layers before it.
-
-    Args:
-        index: of the field.
-        segments: the verified bytes of its first layers.
-        model: for coding 2.
-
-    Returns:
-        The layers, and their widths: uint8, shape (n, layers).
-
-    Raises:
-        CorruptShardError: the bytes contradict spec 9.
-    """
-    counts, joined = index.value_count, 0
-    layers: list[LayerData] = []
-    widths = np.ascontiguousarray(index.layer_width[:, : len(segments)])
-    for number, segment in enumerate(segments):
-        what = f"layer {number}"
-        empty = not int((counts * widths[:, number]).sum())
-        if empty or not len(segment) or segment[0] != LAYER_RANS:
-            layers.append(parse_layer(segment, counts, widths[:, number], what))
-            continue
-        if model is None or index.mask:
-            raise CorruptShardError(f"{what}: coding 2 without a model, or with a patch mask")
-        coarse = _joined_codes(layers, index, widths, joined, number) if number else None
-        shape, data = index.shape, memoryview(segment)[1:]
-        codes = decode_layer(model, data, coarse, shape, index.layer_width, number, what)
-        layers, joined = [_whole_values(codes, counts, widths[:, : number + 1])], number + 1
-    if joined:
-        first = widths[:, :joined].sum(axis=1, dtype="u1")
-        widths = np.ascontiguousarray(np.column_stack([first, widths[:, joined:]]))
-    return layers, widths
-
-
-def _joined_codes(
-    layers: Sequence[LayerData],
-    index: FieldIndex,
-    widths: NDArray[np.uint8],
-    joined: int,
-    number: int,
-) -> NDArray[np.uint16]:
-    """Return what the layers before `number` say of each code; the first `joined` are one."""
-    before = widths[:, :number]
-    if joined:
-        first = before[:, :joined].sum(axis=1, dtype="u1")
-        before = np.column_stack([first, before[:, joined:]])
-    unchecked = np.ones(len(before), "u1")
-    return codes_of_chunk(
-        layers, index.value_count, np.ascontiguousarray(before), unchecked, index.max_code
-    )
-
-
-def _whole_values(
-    codes: NDArray[np.uint16], counts: NDArray[np.int64], widths: NDArray[np.uint8]
-) -> LayerData:
-    """Return codes as one layer of whole bytes, or 16-bit words where a sample needs them."""
-    wide = widths.sum(axis=1, dtype="u1") > 8
-    if not wide.any():
-        return LayerData(codes.astype("u1"), packed=False)
-    if wide.all():
-        return LayerData(codes.astype("<u2").view("u1"), packed=False)
-    ends = np.cumsum(counts).tolist()
-    parts = [
-        codes[end - count : end].astype("<u2" if is_wide else "u1").tobytes()
-        for end, count, is_wide in zip(ends, counts.tolist(), wide.tolist(), strict=True)
-    ]
-    return LayerData(b"".join(parts), packed=False)
-
-
-def parse_layer(
-    segment: bytes | memoryview,
-    value_count: NDArray[np.int64],
-    width: NDArray[np.uint8],
-    what: str,
-) -> LayerData:
-    """Take a layer segment apart, decompressing it if need be (spec 9).
-
-    Args:
-        segment: the verified bytes.
-        value_count: int64, shape (n,), values per sample.
-        width: uint8, shape (n,), bits per value in this layer.
-        what: name of the layer for error messages.
-
-    Raises:
-        CorruptShardError: the bytes contradict spec 9.
-    """
-    view = memoryview(segment)
-    bits = int((value_count * width).sum())
-    if not bits or not len(view):
-        if bits or len(view):
-            raise CorruptShardError(f"{what}: {len(view)} bytes for {bits} bits of codes")
-        return LayerData(b"", packed=True)
-    if view[0] == LAYER_PACKED:
-        return LayerData(view[1:], packed=True)
-    if view[0] == LAYER_ZSTD:
-        return LayerData(_join_frames(view, value_count, width, what), packed=False)
-    raise CorruptShardError(f"{what}: coding {view[0]}, expected 0 to 2")
-
-
-def _join_frames(
-    view: memoryview, value_count: NDArray[np.int64], width: NDArray[np.uint8], what: str
-) -> bytes:
-    if len(view) < 5:
-        raise CorruptShardError(f"{what}: {len(view)} bytes are too few for coding 1")
-    (per_stream,) = struct.unpack_from("<I", view, 1)
-    if not 1 <= per_stream <= MAX_CHUNK_SAMPLES:
-        raise CorruptShardError(f"{what}: {per_stream} samples per stream, expected 1 to 4096")
-    streams = ceil_div(len(value_count), per_stream)
-    start = 5 + 4 * streams
-    if len(view) < start:
-        raise CorruptShardError(f"{what}: {len(view)} bytes end before {streams} stream lengths")
-    lengths = np.frombuffer(view[5:start], "<u4").tolist()
-    if sum(lengths) != len(view) - start:
+def _decode_raw(index: FieldIndex, segment: bytes | memoryview) -> Array:
+    used = parse_layer(segment, index.value_count, index.layer_width[:, 0], "layer 0")
+    flat: NDArray[Any] = np.frombuffer(used.data, "u1")
+    if len(flat) != int(index.value_count.sum()):
         raise CorruptShardError(
-            f"{what}: streams of {sum(lengths)} bytes in {len(view) - start} bytes"
+            f"layer 0: {len(flat)} bytes, expected {int(index.value_count.sum())}"
         )
-    item = np.where(width > 8, 2, (width > 0).astype("i8"))
-    expected = np.add.reduceat(value_count * item, np.arange(0, len(value_count), per_stream))
-    frames = []
-    for number, (nbytes, content) in enumerate(zip(lengths, expected.tolist(), strict=True)):
-        if not content and nbytes:
-            raise CorruptShardError(f"{what}: stream {number}: {nbytes} bytes for no values")
-        if content:
-            frame = view[start : start + nbytes]
-            frames.append(decompress_frame(frame, content, f"{what}: stream {number}"))
-        start += nbytes
-    return frames[0] if len(frames) == 1 else b"".join(frames)
+    flat = flat.view(index.field.numpy_dtype)
+    return _shaped(index, flat, index.value_count // flat.itemsize)
 
 
 def _shaped(index: FieldIndex, flat: NDArray[Any], counts: NDArray[np.int64]) -> Array:

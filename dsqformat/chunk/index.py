@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,14 @@ from dsqformat.quantize.parameters import (
     zero_points,
 )
 from dsqformat.schema import Field, Schema
-from dsqformat.wire import MAX_BIT_WIDTH, MAX_VALUES, ceil_div
+from dsqformat.wire import (
+    MAX_BIT_WIDTH,
+    MAX_BLOCK_SIDE,
+    MAX_PATCH_BIT_WIDTH,
+    MAX_QP,
+    MAX_VALUES,
+    ceil_div,
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,11 @@ class FieldIndex:
         shape: int64, shape (n, dimensions).
         mask: bool patch grids per sample; an empty list when no sample leaves out a patch.
         value_count: int64, shape (n,), values per sample (bytes per sample for `raw`).
-        bit_width: uint8, shape (n,); None for `raw`.
+        bit_width: uint8, shape (n,); for `lsq`, `affine` and `patch`.
         signed: uint8, shape (n,); for `lsq` only.
-        scale: float32, shape (n,); None for `raw`.
+        scale: float32, shape (n,); for `lsq` and `affine`.
         offset: float32, shape (n,); for `affine` only.
+        qp: uint8, shape (n,); for `block` only.
     """
 
     field: Field
@@ -47,10 +55,16 @@ class FieldIndex:
     signed: NDArray[np.uint8] | None = None
     scale: NDArray[np.float32] | None = None
     offset: NDArray[np.float32] | None = None
+    qp: NDArray[np.uint8] | None = None
+
+    @property
+    def setting(self) -> NDArray[np.uint8] | None:
+        """Bit widths, or qps, uint8, shape (n,); None for `raw`."""
+        return self.qp if self.field.quantizer == "block" else self.bit_width
 
     @cached_property
     def stored_width(self) -> NDArray[np.uint8]:
-        """Bits of a code in the layers, uint8, shape (n,)."""
+        """Bits of a code in the layers, uint8, shape (n,); of values for `raw` and `block`."""
         if self.bit_width is None:
             return np.full(len(self.shape), 8, "u1")
         return stored_widths(self.field.quantizer, self.bit_width, self.signed)
@@ -74,7 +88,7 @@ class FieldIndex:
     def gain_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Gain and shift of each sample and channel, float32, shape (n, channels) (spec 10.3)."""
         if self.scale is None:
-            raise ValueError("quantizer raw has no gain")
+            raise ValueError(f"quantizer {self.field.quantizer} has no gain of a sample")
         gain, shift = gains_shifts(self.field, self.scale, self.offset)
         if not np.isfinite(gain).all():
             raise CorruptShardError("a scale times std is not finite")
@@ -83,7 +97,7 @@ class FieldIndex:
     @property
     def _bit_width(self) -> NDArray[np.uint8]:
         if self.bit_width is None:
-            raise ValueError("quantizer raw has no bit width")
+            raise ValueError(f"quantizer {self.field.quantizer} has no bit width")
         return self.bit_width
 
     @cached_property
@@ -150,7 +164,15 @@ def _parse_field(field: Field, reader: ColumnReader) -> FieldIndex:
         mask, values = _parse_masks(field, shape, octets, values, where)
     if field.quantizer == "raw":
         return FieldIndex(field, shape, mask, values * field.numpy_dtype.itemsize)
-    return _parse_parameters(FieldIndex(field, shape, mask, values), reader, where)
+    index = FieldIndex(field, shape, mask, values)
+    if field.quantizer == "block":
+        if ((shape[:, :2] < 1) | (shape[:, :2] > MAX_BLOCK_SIDE)).any():
+            raise CorruptShardError(f"{where}: a side is not 1 to {MAX_BLOCK_SIDE}")
+        return replace(index, qp=_ranged(reader, f"{field.name}.qp", 0, MAX_QP))
+    if field.quantizer == "patch":
+        widths = _ranged(reader, f"{field.name}.bit_width", 1, MAX_PATCH_BIT_WIDTH)
+        return replace(index, bit_width=widths)
+    return _parse_parameters(index, reader, where)
 
 
 def _parse_parameters(index: FieldIndex, reader: ColumnReader, where: str) -> FieldIndex:
@@ -252,9 +274,11 @@ def encode_index(schema: Schema, index: ChunkIndex, masks: dict[str, list[bytes]
 
 
 def _encode_parameters(index: FieldIndex) -> list[bytes]:
-    if index.bit_width is None or index.scale is None:
+    if index.setting is None:
         return []
-    parts = [encode_column(index.bit_width, "int64")]
+    parts = [encode_column(index.setting, "int64")]
+    if index.scale is None:
+        return parts
     if index.signed is not None:
         parts.append(encode_column(index.signed, "int64"))
     parts.append(encode_column(index.scale, "float32", divisor=_scale_divisor(index)))

@@ -1,4 +1,4 @@
-"""How many samples have which bit width and which label."""
+"""How many samples have which bit width or qp, and which label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dsqformat.chunk import ChunkIndex, parse_index
 from dsqformat.dataset import Dataset
-from dsqformat.dataset.sample_table import quantized_fields
+from dsqformat.dataset.sample_table import setting_columns
 from dsqformat.dataset.snapshot import ROLE_SAMPLES
 from dsqformat.errors import DsqError
 from dsqformat.schema import Schema
@@ -25,16 +25,17 @@ class Histograms:
     """Counts of samples.
 
     Attributes:
-        bit_width: per quantized field, samples by bit width; 0: without payload.
+        settings: by column (NAME.bit_width, NAME.qp), samples by its value; those without payload
+            at bit width 0.
         label: samples by the value of `label`; empty where there is no such int64 column.
     """
 
-    bit_width: dict[str, Counter[int]] = field(default_factory=dict)
+    settings: dict[str, Counter[int]] = field(default_factory=dict)
     label: Counter[int] = field(default_factory=Counter)
 
-    def add_widths(self, name: str, widths: NDArray[Any]) -> None:
-        """Count the bit widths of some samples of a field."""
-        self.bit_width.setdefault(name, Counter()).update(_counts(widths))
+    def add_settings(self, name: str, values: NDArray[Any]) -> None:
+        """Count the bit widths or qps of some samples of a field."""
+        self.settings.setdefault(name, Counter()).update(_counts(values))
 
     def add_labels(self, labels: NDArray[Any]) -> None:
         """Count the labels of some samples."""
@@ -47,7 +48,7 @@ def _counts(values: NDArray[Any]) -> dict[int, int]:
 
 
 def count_samples(dataset: Dataset) -> Histograms:
-    """Count bit widths and labels, by the sample table or else by the index segments."""
+    """Count bit widths, qps and labels, by the sample table or else by the index segments."""
     blob = dataset.snapshot.blob(ROLE_SAMPLES)
     try:
         import pyarrow  # noqa: F401
@@ -64,10 +65,10 @@ def count_samples(dataset: Dataset) -> Histograms:
 def add_shard(histograms: Histograms, shard: ShardReader) -> None:
     """Count the samples of one shard by its index segments."""
     for index in read_indices(shard):
-        for name in quantized_fields(shard.schema):
-            widths = index.fields[name].bit_width
-            if widths is not None:
-                histograms.add_widths(name, widths)
+        for name, quantized in setting_columns(shard.schema).items():
+            values = index.fields[quantized.name].setting
+            if values is not None:
+                histograms.add_settings(name, values)
         if _has_labels(shard.schema):
             histograms.add_labels(np.asarray(index.columns[LABEL_COLUMN]))
 
@@ -94,13 +95,14 @@ def _from_table(data: bytes, schema: Schema) -> Histograms:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = {f"{name}.bit_width": name for name in quantized_fields(schema)}
+    names = list(setting_columns(schema))
     labels = [LABEL_COLUMN] if _has_labels(schema) else []
     histograms = Histograms()
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         for batch in file.iter_batches(columns=[*names, *labels]):
-            for column, name in names.items():
-                histograms.add_widths(name, batch.column(column).to_numpy(zero_copy_only=False))
+            for name in names:
+                values = batch.column(name).drop_null().to_numpy(zero_copy_only=False)
+                histograms.add_settings(name, values)
             for column in labels:
                 histograms.add_labels(batch.column(column).to_numpy(zero_copy_only=False))
     return histograms

@@ -137,9 +137,9 @@ def _histograms(histograms: Histograms, schema: Schema) -> dict[str, Any]:
         for value, count in sorted(histograms.label.items())
     }
     return {
-        "bit_width": {
-            name: {str(width): count for width, count in sorted(widths.items())}
-            for name, widths in histograms.bit_width.items()
+        "settings": {
+            name: {str(value): count for value, count in sorted(counts.items())}
+            for name, counts in histograms.settings.items()
         },
         "labels": labels,
     }
@@ -183,9 +183,9 @@ def _print(report: Mapping[str, Any]) -> None:
         print_table(("column", "type", "names"), [_column_row(c) for c in schema.columns])
     typer.echo()
     _print_sizes(report)
-    for name, widths in report["bit_width"].items():
-        listed = ", ".join(f"{count:,} at {width}" for width, count in widths.items())
-        typer.echo(f"\nbits of {name}: {listed}")
+    for name, counts in report["settings"].items():
+        listed = ", ".join(f"{count:,} at {value}" for value, count in counts.items())
+        typer.echo(f"\n{name}: {listed}")
     _print_labels(report["labels"])
     if "shards" in report:
         typer.echo()

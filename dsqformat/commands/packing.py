@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from dsqformat.chunk.encode import Coding
+from dsqformat.chunk.inputs import Coding
 from dsqformat.commands.comparison import PictureComparison
 from dsqformat.commands.feeding import BadSamples, feed
 from dsqformat.commands.options import usage_errors

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.coding.columns import Values
-from dsqformat.schema import Schema
+from dsqformat.schema import Field, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,9 +33,9 @@ def require_pyarrow() -> Any:
     return pyarrow
 
 
-def quantized_fields(schema: Schema) -> list[str]:
-    """Return the names of the fields that have bit widths."""
-    return [field.name for field in schema.fields if field.quantizer != "raw"]
+def setting_columns(schema: Schema) -> dict[str, Field]:
+    """Return the quantized fields by the column that says how finely: NAME.bit_width, NAME.qp."""
+    return {f"{f.name}.{f.setting}": f for f in schema.fields if f.setting is not None}
 
 
 def arrow_schema(schema: Schema, *, keyed: bool) -> pa.Schema:
@@ -52,7 +52,7 @@ def arrow_schema(schema: Schema, *, keyed: bool) -> pa.Schema:
     fields += [(name, pa.int32()) for name in ("shard", "chunk", "row")]
     fields += [("key", pa.string())] if keyed else []
     fields += [(column.name, kinds[column.type]) for column in schema.columns]
-    fields += [(f"{name}.bit_width", pa.int32()) for name in quantized_fields(schema)]
+    fields += [(name, pa.int32()) for name in setting_columns(schema)]
     return pa.schema([*fields, ("nbytes", pa.int64())])
 
 
@@ -77,7 +77,7 @@ class SampleTableWriter:
         place: tuple[int, int, int],
         columns: Mapping[str, Values],
         keys: Sequence[str] | None,
-        bit_width: Mapping[str, NDArray[np.uint8]],
+        settings: Mapping[str, NDArray[np.uint8]],
         nbytes: NDArray[np.int64],
     ) -> None:
         """Add the samples of one chunk.
@@ -86,13 +86,12 @@ class SampleTableWriter:
             place: position of the first sample, number of the shard, number of the chunk in it.
             columns: user columns.
             keys: one per sample, or None.
-            bit_width: uint8, shape (n,), per quantized field.
+            settings: uint8, shape (n,), by `setting_columns`.
             nbytes: int64, shape (n,), packed bytes of each sample.
         """
         count = len(nbytes)
         position, shard, chunk = place
-        values: dict[str, Any] = dict(columns)
-        values |= {f"{name}.bit_width": widths for name, widths in bit_width.items()}
+        values: dict[str, Any] = dict(columns) | dict(settings)
         values |= {
             "position": np.arange(position, position + count),
             "shard": np.full(count, shard),

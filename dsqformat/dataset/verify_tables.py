@@ -14,7 +14,7 @@ from dsqformat import wire
 from dsqformat.bytesource import ByteSource
 from dsqformat.chunk import ChunkIndex
 from dsqformat.dataset.key_table import KeyTable, key_hashes
-from dsqformat.dataset.sample_table import arrow_schema, quantized_fields
+from dsqformat.dataset.sample_table import arrow_schema, setting_columns
 from dsqformat.dataset.verify_shard import CheckedChunk, VerifyReport
 from dsqformat.errors import DsqError
 from dsqformat.schema import Schema
@@ -197,10 +197,14 @@ class SampleTableCheck:
             for name in ("position", "shard", "chunk", "row"):
                 if batch.column(name).null_count != batch.num_rows:
                     self._wrong_rows(f"column {name!r}: more rows than samples", out)
-            for name in quantized_fields(self._schema):
-                widths = batch.column(f"{name}.bit_width").to_numpy(zero_copy_only=False)
-                if np.any(widths != 0):
-                    self._wrong_rows(f"{name}.bit_width of a dropped sample is not 0", out)
+            for name, field in setting_columns(self._schema).items():
+                found = batch.column(name)
+                if field.setting == "qp":
+                    wrong, expected = found.null_count != batch.num_rows, "null"
+                else:
+                    wrong, expected = np.any(found.to_numpy(zero_copy_only=False) != 0), "0"
+                if wrong:
+                    self._wrong_rows(f"{name} of a dropped sample is not {expected}", out)
 
     def _take(self, count: int) -> Any:
         """Return the next rows; fewer than `count` at the end of the table."""
@@ -239,7 +243,7 @@ class SampleTableCheck:
 
 def _widths_and_nbytes(schema: Schema, index: ChunkIndex) -> dict[str, Any]:
     values: dict[str, Any] = {
-        f"{name}.bit_width": index.fields[name].bit_width for name in quantized_fields(schema)
+        name: index.fields[field.name].setting for name, field in setting_columns(schema).items()
     }
     nbytes = [index.fields[field.name].packed_nbytes for field in schema.fields]
     return values | {"nbytes": np.sum(nbytes, axis=0)}

@@ -8,25 +8,28 @@ from typing import Any, Final
 
 from dsqformat import wire
 from dsqformat.canonical import canonical_json, parse_canonical_json
-from dsqformat.coding.rans import PixelModel
+from dsqformat.chunk import FieldModel, PatchModel
 from dsqformat.coding.zstd import compress_frame, decompress_frame
 from dsqformat.errors import CorruptShardError, TruncatedShardError, UnsupportedFeatureError
 from dsqformat.schema import Schema
 from dsqformat.schema_json import schema_from_json, schema_to_json
 from dsqformat.shard.chunk_table import ChunkTable, encode_chunk_table, parse_chunk_table
-from dsqformat.shard.models import encode_models, parse_models
+from dsqformat.shard.models import encode_groups, encode_models, parse_models
 
 # Place, required flag, and whether a shard must have them, of the kinds of spec 5.2.
 _KNOWN_KINDS: Final = {
     wire.KIND_SCHEMA: ("head", True, True),
     wire.KIND_CHUNKS: ("head", True, True),
     wire.KIND_MODELS: ("head", True, False),
+    wire.KIND_GROUPS: ("head", True, False),
     wire.KIND_KEYS: ("tail", False, False),
 }
-# Kinds whose content this version does not know, but whose place it does.
-_RESERVED_HEAD_KINDS: Final = (b"GRPS",)
 _ZSTD_LEVEL: Final = 19
-_MAX_MODELS_NBYTES: Final = wire.MAX_FIELDS * (wire.MAX_MODEL_NBYTES + wire.MODEL.size)
+# The longest content of sections that may be compressed and are not limited elsewhere.
+_MAX_NBYTES: Final = {
+    wire.KIND_MODELS: wire.MAX_FIELDS * (wire.MAX_MODEL_NBYTES + wire.MODEL.size),
+    wire.KIND_GROUPS: wire.MAX_FIELDS * (8 * wire.MAX_GROUPS + wire.GROUPS.size),
+}
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,14 @@ class ShardHead:
         sections: the directory, in order of offset.
         schema: fields and columns.
         chunks: the chunk table.
-        models: entropy-coding models by field name.
+        models: by field name.
     """
 
     header: Header
     sections: tuple[Section, ...]
     schema: Schema
     chunks: ChunkTable
-    models: Mapping[str, PixelModel]
+    models: Mapping[str, FieldModel]
 
     def section(self, kind: bytes) -> Section | None:
         """Return the section of this kind, or None."""
@@ -193,8 +196,11 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
     contents = {}
     for section in sections:
         stored = view[section.offset : section.offset + section.nbytes]
-        if section.kind == wire.KIND_MODELS and section.raw_nbytes > _MAX_MODELS_NBYTES:
-            raise CorruptShardError(f"section MODL: {section.raw_nbytes} bytes are too many")
+        if section.raw_nbytes > _MAX_NBYTES.get(section.kind, section.raw_nbytes):
+            raise CorruptShardError(
+                f"section {section.name}: {section.raw_nbytes} bytes, expected at most "
+                f"{_MAX_NBYTES[section.kind]}"
+            )
         if section.kind in _KNOWN_KINDS and section.offset < header.head_nbytes:
             contents[section.kind] = section.content(stored)
         elif section.offset < header.head_nbytes:
@@ -204,7 +210,9 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
             contents[wire.KIND_SCHEMA], limit=wire.MAX_SCHEMA_NBYTES, what="section SCHM"
         )
     )
-    models = parse_models(contents.get(wire.KIND_MODELS, b""), schema)
+    models = parse_models(
+        contents.get(wire.KIND_MODELS, b""), contents.get(wire.KIND_GROUPS, b""), schema
+    )
     if header.incompatible_features != _features(schema, models):
         raise CorruptShardError(
             f"header: incompatible_features {header.incompatible_features:#x}, schema and models "
@@ -215,10 +223,16 @@ def parse_head(data: bytes | memoryview, *, nbytes: int | None = None) -> ShardH
     return ShardHead(header, sections, schema, chunks, models)
 
 
-def _features(schema: Schema, models: Mapping[str, PixelModel]) -> int:
+def _features(schema: Schema, models: Mapping[str, FieldModel]) -> int:
     """Return the incompatible features that a shard uses (spec 16)."""
     masked = any(field.patch is not None for field in schema.fields)
-    return (wire.FEATURE_PATCH_MASK if masked else 0) | (wire.FEATURE_RANS if models else 0)
+    grouped = any(isinstance(model, PatchModel) for model in models.values())
+    coded = any(not isinstance(m, PatchModel) or m.coded for m in models.values())
+    return (
+        (wire.FEATURE_PATCH_MASK if masked else 0)
+        | (wire.FEATURE_RANS if coded else 0)
+        | (wire.FEATURE_GROUPS if grouped else 0)
+    )
 
 
 def _directory_end(section_count: int) -> int:
@@ -282,8 +296,6 @@ def _check_sections(sections: Sequence[Section], header: Header) -> None:
                 raise UnsupportedFeatureError(
                     f"section {section.name} is required and unknown; upgrade dsqformat"
                 )
-            if place == "tail" and section.kind in _RESERVED_HEAD_KINDS:
-                raise CorruptShardError(f"section {section.name}: in the tail, expected the head")
         elif _KNOWN_KINDS[section.kind][:2] != (place, section.required):
             raise CorruptShardError(f"section {section.name}: wrong place or required flag")
     for kind, (_, _, mandatory) in _KNOWN_KINDS.items():
@@ -321,7 +333,7 @@ def build_head(
     schema: Schema,
     chunks: ChunkTable,
     tail: Sequence[tuple[bytes, bytes]],
-    models: Mapping[str, PixelModel] | None = None,
+    models: Mapping[str, FieldModel] | None = None,
 ) -> bytes:
     """Return the head of a shard.
 
@@ -329,14 +341,17 @@ def build_head(
         schema: fields and columns.
         chunks: the finished chunk table.
         tail: (kind, stored content) of each tail section, in order.
-        models: entropy-coding models by field name.
+        models: by field name.
     """
     table = encode_chunk_table(chunks)
     schema_json = canonical_json(schema_to_json(schema))
     head = [_stored(wire.KIND_SCHEMA, schema_json), _stored(wire.KIND_CHUNKS, table)]
     models = models or {}
-    if models:
-        head.insert(1, _stored(wire.KIND_MODELS, encode_models(models, schema)))
+    shared = [
+        (wire.KIND_MODELS, encode_models(models, schema)),
+        (wire.KIND_GROUPS, encode_groups(models, schema)),
+    ]
+    head[1:1] = [_stored(kind, content) for kind, content in shared if content]
     start = _directory_end(len(head) + len(tail))
     head_nbytes = start + sum(len(stored) for _, stored, _, _ in head)
     parts = [*head, *((kind, data, len(data), wire.CODING_STORED) for kind, data in tail)]

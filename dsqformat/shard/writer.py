@@ -13,8 +13,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from dsqformat import wire
-from dsqformat.chunk import EncodedChunk
-from dsqformat.coding.rans import PixelModel
+from dsqformat.chunk import EncodedChunk, FieldModel
 from dsqformat.schema import Schema
 from dsqformat.shard.chunk_table import ChunkTable
 from dsqformat.shard.head import build_head
@@ -61,7 +60,7 @@ class ShardWriter:
         schema: of the samples.
         scratch: directory for the unnamed temporary file; it vanishes with the process.
         block_nbytes: unit of the link check, a power of two from 4096 to 65536.
-        models: entropy-coding models by field name.
+        models: by field name.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class ShardWriter:
         scratch: Path,
         *,
         block_nbytes: int = wire.DEFAULT_BLOCK_NBYTES,
-        models: Mapping[str, PixelModel] | None = None,
+        models: Mapping[str, FieldModel] | None = None,
     ) -> None:
         self.schema = schema
         self.models = models or {}

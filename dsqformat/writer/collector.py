@@ -13,7 +13,7 @@ from dsqformat.dataset.key_table import key_hash
 from dsqformat.errors import SampleError
 from dsqformat.quantize.mask import pack_mask
 from dsqformat.schema import Column, Schema
-from dsqformat.wire import MAX_BIT_WIDTH, MAX_KEY_NBYTES
+from dsqformat.wire import MAX_KEY_NBYTES, MAX_QP
 from dsqformat.writer.field_spec import (
     FieldSpec,
     checked_array,
@@ -22,8 +22,9 @@ from dsqformat.writer.field_spec import (
 )
 from dsqformat.writer.spill import SampleSpill
 
-BitWidth = int | Sequence[int] | NDArray[Any]
-BitWidths = BitWidth | Mapping[str, BitWidth] | None
+Numbers = int | Sequence[int] | NDArray[Any]
+# One number for all samples or one for each, for all fields or by name.
+Settings = Numbers | Mapping[str, Numbers] | None
 Masks = Mapping[str, Sequence[NDArray[np.bool_]]]
 
 
@@ -68,7 +69,8 @@ class SampleCollector:
         self,
         rows: Mapping[str, Any],
         keys: Sequence[str] | None,
-        bit_width: BitWidths,
+        bit_width: Settings,
+        qp: Settings,
         masks: Masks,
         count: int,
     ) -> None:
@@ -77,7 +79,8 @@ class SampleCollector:
         Args:
             rows: arrays (n, *shape) for fields, sequences of n for columns.
             keys: n names, or None.
-            bit_width: one or n, for all fields or by name.
+            bit_width: one or n, for all fields or by name; 0 drops a sample.
+            qp: likewise, for fields of quantizer block.
             masks: n patch grids by field name.
             count: n.
 
@@ -88,7 +91,7 @@ class SampleCollector:
         try:
             if self.spill is None:
                 self._begin(rows, keyed=keys is not None)
-            self._add(rows, keys, bit_width, masks, count)
+            self._add(rows, keys, bit_width, qp, masks, count)
         except ValueError as error:
             raise SampleError(f"{where}: {error}") from error
         self.count += count
@@ -177,7 +180,7 @@ class SampleCollector:
     def _new_spill(self) -> SampleSpill:
         spill = SampleSpill(self._folder, self.columns, keyed=self.keyed)
         for name, dimensions in self._dimensions.items():
-            masked = self.spec(name).patch is not None
+            masked = self.spec(name).patch_side is not None
             spill.add_field(name, self._dtypes[name], dimensions, masked=masked)
         return spill
 
@@ -187,7 +190,8 @@ class SampleCollector:
         self,
         rows: Mapping[str, Any],
         keys: Sequence[str] | None,
-        bit_width: BitWidths,
+        bit_width: Settings,
+        qp: Settings,
         masks: Masks,
         count: int,
     ) -> None:
@@ -202,18 +206,19 @@ class SampleCollector:
             for column in self.columns
         }
         widths = {name: self._widths(name, bit_width, count) for name in arrays}
+        settings = {name: self._settings(name, widths[name], qp, count) for name in arrays}
         packed_masks = {name: self._packed_masks(name, grids) for name, grids in masks.items()}
         kept = _kept(widths, count)
         self._check_keys(keys)
         if kept.all():
-            self._spill_rows(arrays, widths, packed_masks)
+            self._spill_rows(arrays, settings, packed_masks)
             self._spilled.append_columns(columns, keys, count)
             return
         self._append_some(self.dropped, columns, keys, np.flatnonzero(~kept))
         rest = np.flatnonzero(kept)
         self._spill_rows(
             {name: values[rest] for name, values in arrays.items()},
-            {name: values[rest] for name, values in widths.items()},
+            {name: values[rest] for name, values in settings.items()},
             {name: [values[i] for i in rest] for name, values in packed_masks.items()},
         )
         self._append_some(self.spill, columns, keys, rest)
@@ -235,17 +240,18 @@ class SampleCollector:
     def _spill_rows(
         self,
         arrays: Mapping[str, NDArray[Any]],
-        widths: Mapping[str, NDArray[np.uint8]],
+        settings: Mapping[str, NDArray[np.uint8]],
         masks: Mapping[str, Sequence[bytes]],
     ) -> None:
         for name, values in arrays.items():
             count = int(np.prod(values.shape[1:], dtype="i8"))
-            raw = self.spec(name).quantizer == "raw"
-            bits = widths[name].astype("i8") * (values.itemsize if raw else 1)
+            bits = np.full(len(values), 8 * values.itemsize, "i8")
+            if self.spec(name).setting == "bit_width":
+                bits = settings[name].astype("i8")
             self._spilled.append_values(
                 name,
                 values,
-                widths[name].tolist(),
+                settings[name].tolist(),
                 ((count * bits + 7) // 8).tolist(),
                 masks.get(name),
             )
@@ -264,7 +270,7 @@ class SampleCollector:
         spill.append_columns(some, None if keys is None else [keys[i] for i in rows], len(rows))
 
     def _packed_masks(self, name: str, grids: Sequence[NDArray[np.bool_]]) -> list[bytes]:
-        if name not in self._dtypes or self.spec(name).patch is None:
+        if name not in self._dtypes or self.spec(name).patch_side is None:
             raise ValueError(f"a mask for {name!r}, which is no field with a patch in its spec")
         return [b"" if np.all(grid) else pack_mask(np.asarray(grid, "?")) for grid in grids]
 
@@ -280,20 +286,51 @@ class SampleCollector:
                 raise ValueError(f"key {key!r}: another sample has it; keys must be unique")
             self._key_hashes.add(hashed)
 
-    def _widths(self, name: str, bit_width: BitWidths, count: int) -> NDArray[np.uint8]:
+    def _widths(self, name: str, bit_width: Settings, count: int) -> NDArray[np.uint8]:
+        """Return the bit width of each sample; 0 where it is dropped, 8 without bit widths."""
         spec = self.spec(name)
-        given = bit_width.get(name) if isinstance(bit_width, Mapping) else bit_width
-        values = np.broadcast_to(np.asarray(spec.bit_width if given is None else given), (count,))
-        if spec.quantizer == "raw":
+        values = _numbers(name, bit_width, spec.bit_width, count, "bit width")
+        if spec.setting != "bit_width":
             return np.where(values > 0, 8, 0).astype("u1")
-        least = 2 if spec.quantizer == "lsq" else 1
-        wrong = (values != 0) & ((values < least) | (values > MAX_BIT_WIDTH))
-        if values.dtype.kind not in "iu" or wrong.any():
+        least, most = spec.bit_widths
+        wrong = (values != 0) & ((values < least) | (values > most))
+        if wrong.any():
             raise ValueError(
-                f"field {name!r}: bit width {values[wrong].tolist()[:1] or values.dtype}: "
-                f"{spec.quantizer} takes 0 (dropped) or {least} to {MAX_BIT_WIDTH}"
+                f"field {name!r}: bit width {values[wrong].tolist()[0]}: "
+                f"{spec.quantizer} takes 0 (dropped) or {least} to {most}"
+            )
+        if spec.quantizer == "patch" and ((values != 0) & (values != spec.bit_width)).any():
+            raise ValueError(
+                f"field {name!r}: quantizer patch takes one bit width for all samples, "
+                f"{spec.bit_width}, since they share their groups"
             )
         return values.astype("u1")
+
+    def _settings(
+        self, name: str, widths: NDArray[np.uint8], qp: Settings, count: int
+    ) -> NDArray[np.uint8]:
+        """Return what the encoder is asked for: bit widths, or qps."""
+        spec = self.spec(name)
+        if spec.setting != "qp":
+            if isinstance(qp, Mapping) and name in qp:
+                raise ValueError(f"field {name!r}: qp is for quantizer block, not {spec.quantizer}")
+            return widths
+        values = _numbers(name, qp, spec.qp, count, "qp")
+        wrong = (values < 0) | (values > MAX_QP)
+        if wrong.any():
+            raise ValueError(
+                f"field {name!r}: qp {values[wrong].tolist()[0]}, expected 0 to {MAX_QP}"
+            )
+        return values.astype("u1")
+
+
+def _numbers(name: str, given: Settings, default: int, count: int, what: str) -> NDArray[Any]:
+    """Return one integer for each of the samples."""
+    own = given.get(name) if isinstance(given, Mapping) else given
+    values = np.broadcast_to(np.asarray(default if own is None else own), (count,))
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"field {name!r}: {what}: expected integers, got {values.dtype}")
+    return values
 
 
 def _kept(widths: Mapping[str, NDArray[np.uint8]], count: int) -> NDArray[np.bool_]:

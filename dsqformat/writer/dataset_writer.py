@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat._version import __version__
-from dsqformat.chunk.encode import DEFAULT_ZSTD_LEVEL, Coding
+from dsqformat.chunk.inputs import DEFAULT_ZSTD_LEVEL, Coding
 from dsqformat.dataset.refs import REF_NAME
 from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
 from dsqformat.dataset.store import LocalStore
 from dsqformat.errors import DatasetError, SampleError
 from dsqformat.schema import Column, ColumnType, Schema
 from dsqformat.wire import DEFAULT_BLOCK_NBYTES
-from dsqformat.writer.collector import BitWidths, Masks, SampleCollector
+from dsqformat.writer.collector import Masks, SampleCollector, Settings
 from dsqformat.writer.field_spec import FieldSpec, declared_columns, is_array
 from dsqformat.writer.parent import ParentSnapshot
 from dsqformat.writer.publication import SnapshotBuilder, StorageOptions
@@ -159,6 +159,7 @@ class DatasetWriter:
         *,
         key: str | None = None,
         bit_width: int | Mapping[str, int] | None = None,
+        qp: int | Mapping[str, int] | None = None,
         masks: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> None:
         """Add one sample.
@@ -168,6 +169,7 @@ class DatasetWriter:
             key: unique name; for all samples or for none.
             bit_width: instead of the one of the FieldSpec, for all fields or by name; 0 drops
                 the sample: it stays a row of the sample table and has no payload.
+            qp: likewise for fields of quantizer block, 0 to 175.
             masks: boolean patch grids (True: kept) of fields with a patch.
 
         Raises:
@@ -178,14 +180,15 @@ class DatasetWriter:
             for name, value in sample.items()
         }
         grids = {name: [mask] for name, mask in (masks or {}).items()}
-        self._add(rows, None if key is None else [key], bit_width, grids, 1)
+        self._add(rows, None if key is None else [key], bit_width, qp, grids, 1)
 
     def write_batch(
         self,
         samples: Mapping[str, Any],
         *,
         keys: Sequence[str] | None = None,
-        bit_width: BitWidths = None,
+        bit_width: Settings = None,
+        qp: Settings = None,
     ) -> None:
         """Add n samples of equal shape.
 
@@ -194,6 +197,7 @@ class DatasetWriter:
                 `fields`, are fields; arrays (n,) and lists of n are columns.
             keys: n unique names, or None.
             bit_width: one for all samples or one for each, for all fields or by name.
+            qp: likewise, for fields of quantizer block.
 
         Raises:
             SampleError: naming the first sample of the batch and what is wrong with it.
@@ -213,7 +217,7 @@ class DatasetWriter:
                 rows[name] = array if is_field else array.tolist()
         count = next(iter(counts.values()))
         if count:
-            self._add(rows, keys, bit_width, {}, count)
+            self._add(rows, keys, bit_width, qp, {}, count)
 
     def add_blob(self, role: str, content: bytes | Path, media_type: str, suffix: str) -> None:
         """Add an auxiliary file to the snapshot.
@@ -236,13 +240,14 @@ class DatasetWriter:
         self,
         rows: Mapping[str, Any],
         keys: Sequence[str] | None,
-        bit_width: BitWidths,
+        bit_width: Settings,
+        qp: Settings,
         masks: Masks,
         count: int,
     ) -> None:
         if self._closed:
             raise ValueError("the writer is closed")
-        self._samples.add(rows, keys, bit_width, masks, count)
+        self._samples.add(rows, keys, bit_width, qp, masks, count)
         if self._parent is not None and keys is not None:
             self._parent.check_keys(keys)
         self._progress("read", self._samples.count, None)
@@ -335,6 +340,7 @@ class DatasetWriter:
             keyed=self._samples.keyed,
             table=self._table,
             first=first,
+            tuning={field.name: self._samples.spec(field.name).tuning for field in schema.fields},
             on_chunk=self._on_chunk,
         )
 

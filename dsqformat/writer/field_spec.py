@@ -9,11 +9,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.chunk import FieldTuning
+from dsqformat.chunk.inputs import DEFAULT_GROUP_COUNT, Effort, Grouping
 from dsqformat.errors import SampleError
-from dsqformat.schema import UNIT, Column, ColumnType, Domain, Field, Quantizer
-from dsqformat.wire import MAX_BIT_WIDTH, MAX_LAYERS
+from dsqformat.schema import UNIT, Column, ColumnType, Domain, Field, Quantizer, Setting
+from dsqformat.wire import (
+    MAX_BIT_WIDTH,
+    MAX_GROUPS,
+    MAX_LAYERS,
+    MAX_PATCH_BIT_WIDTH,
+    MAX_QP,
+)
 
 DEFAULT_LAYERS: Final = (4, 2)
+DEFAULT_BLOCK_LAYERS: Final = (1,)
+DEFAULT_PATCH: Final = 5
+DEFAULT_QP: Final = 100
 
 
 @dataclass(frozen=True)
@@ -21,46 +32,90 @@ class FieldSpec:
     """How to store a field; what is None is taken from the samples.
 
     Attributes:
-        quantizer: "affine", "lsq" or "raw".
-        bit_width: for samples that do not say their own.
-        layers: widths of all layers but the last, which takes the rest.
+        quantizer: "affine", "lsq", "patch", "block" or "raw".
+        bit_width: for samples that do not say their own; not for block.
+        qp: for samples that do not say their own, 0 (finest) to 175: 16 more double the step;
+            for block only.
+        layers: widths of all layers but the last, which takes the rest; for block a 1 for each
+            layer after the first. None: 4, 2 and the rest; for block two layers.
         domain: for lsq; None: unit.
         shape: dimensions, None where they vary; None: as the samples are.
         dtype: values are converted to it without loss, or refused; None: as the first sample.
-        patch: side of the patches of the patch mask, or None.
+        patch: side of the patches of the patch mask, or None; for quantizer patch also of those
+            that share parameters, None: 5.
+        group_count: groups of patches that share parameters, 1 to 65536, for quantizer patch.
+        grouping: "distortion", "min_max" or "compat" (as the paper has it), likewise.
+        effort: of the encoder of quantizer block: "high" may take three times as long.
     """
 
     quantizer: Quantizer = "affine"
     bit_width: int = 8
-    layers: Sequence[int] = DEFAULT_LAYERS
+    qp: int = DEFAULT_QP
+    layers: Sequence[int] | None = None
     domain: Domain | None = None
     shape: Sequence[int | None] | None = None
     dtype: str | None = None
     patch: int | None = None
+    group_count: int = DEFAULT_GROUP_COUNT
+    grouping: Grouping = "distortion"
+    effort: Effort = "default"
 
     def __post_init__(self) -> None:
-        if len(self.layers) >= MAX_LAYERS or not all(1 <= w <= MAX_BIT_WIDTH for w in self.layers):
-            raise ValueError(f"layers {tuple(self.layers)}: expected at most 7 widths of 1 to 16")
-        least = 2 if self.quantizer == "lsq" else 1
+        layers = self.layers or ()
+        if len(layers) >= MAX_LAYERS or not all(1 <= w <= MAX_BIT_WIDTH for w in layers):
+            raise ValueError(f"layers {tuple(layers)}: expected at most 7 widths of 1 to 16")
         if self.quantizer == "lsq" and self.bit_width == 1:
             raise ValueError(
                 "bit_width 1 with lsq: its one step would be divided by 2^(1-1) - 1 = 0; "
                 "use 2 bits or more, or quantizer affine"
             )
-        if self.quantizer != "raw" and not least <= self.bit_width <= MAX_BIT_WIDTH:
-            raise ValueError(f"bit_width {self.bit_width}: expected {least} to {MAX_BIT_WIDTH}")
+        if not 1 <= self.group_count <= MAX_GROUPS:
+            raise ValueError(f"group_count {self.group_count}: expected 1 to {MAX_GROUPS}")
+        if self.quantizer == "block" and not 0 <= self.qp <= MAX_QP:
+            raise ValueError(f"qp {self.qp}: expected 0 to {MAX_QP}")
+        low, high = self.bit_widths
+        if self.setting == "bit_width" and not low <= self.bit_width <= high:
+            raise ValueError(f"bit_width {self.bit_width}: expected {low} to {high}")
+
+    @property
+    def tuning(self) -> FieldTuning:
+        """What is not stored: how the encoder works."""
+        return FieldTuning(self.group_count, self.grouping, self.effort)
+
+    @property
+    def setting(self) -> Setting | None:
+        """What says how finely a sample is quantized: "bit_width", "qp", or None for raw."""
+        if self.quantizer == "raw":
+            return None
+        return "qp" if self.quantizer == "block" else "bit_width"
+
+    @property
+    def bit_widths(self) -> tuple[int, int]:
+        """The least and the largest bit width."""
+        if self.quantizer == "patch":
+            return 1, MAX_PATCH_BIT_WIDTH
+        return (2 if self.quantizer == "lsq" else 1), MAX_BIT_WIDTH
+
+    @property
+    def patch_side(self) -> int | None:
+        """Side of the patches, or None where there are none."""
+        return DEFAULT_PATCH if self.quantizer == "patch" and not self.patch else self.patch
 
     def field(self, name: str, dtype: str, shape: tuple[int | None, ...]) -> Field:
         """Return the field of the schema for samples of this dtype and shape."""
-        raw = self.quantizer == "raw"
+        layers = self.layers
+        if layers is None:
+            layers = DEFAULT_BLOCK_LAYERS if self.quantizer == "block" else DEFAULT_LAYERS
+        if self.quantizer == "raw":
+            layers = ()
         return Field(
             name=name,
             dtype=self.dtype or dtype,
             shape=tuple(self.shape) if self.shape is not None else shape,
             quantizer=self.quantizer,
-            layers=() if raw else tuple(self.layers),
+            layers=tuple(layers),
             domain=(self.domain or UNIT) if self.quantizer == "lsq" else None,
-            patch=self.patch,
+            patch=self.patch_side,
         )
 
 

@@ -16,10 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat import wire
-from dsqformat.chunk import ChunkInput, EncodedChunk, encode_chunk, fit_models
-from dsqformat.chunk.encode import DEFAULT_ZSTD_LEVEL, Coding
+from dsqformat.chunk import (
+    ChunkInput,
+    CodingOptions,
+    EncodedChunk,
+    FieldModel,
+    FieldTuning,
+    encode_chunk,
+    fit_models,
+)
+from dsqformat.chunk.inputs import DEFAULT_ZSTD_LEVEL, Coding
 from dsqformat.coding.columns import Values
-from dsqformat.coding.rans import PixelModel
 from dsqformat.dataset.key_table import encode_key_table, key_hashes
 from dsqformat.dataset.sample_table import MEDIA_TYPE, SampleTableWriter
 from dsqformat.dataset.snapshot import (
@@ -38,8 +45,9 @@ from dsqformat.writer.spill import SampleSpill
 # A chunk never holds more than this many times its target in packed bytes, however well the codes
 # compress: the reader has to expand it.
 MAX_EXPANSION: Final = 16
-# Packed bytes of the samples that models are fitted to.
+# Packed bytes of the samples that models are fitted to; blocks have more contexts to fill.
 MODEL_SAMPLE_NBYTES: Final = 3 << 20
+BLOCK_SAMPLE_NBYTES: Final = 12 << 20
 MAX_MODEL_SHARE: Final = 0.02
 LEAST_MODEL_NBYTES: Final = 256
 _WORKERS: Final = max(1, min(8, os.cpu_count() or 1))
@@ -85,6 +93,7 @@ class SnapshotBuilder:
         options: layout of the bytes.
         keyed: whether samples have keys.
         table: whether to write a sample table.
+        tuning: how the encoder works, by field name.
         first: number of shards and samples of a parent snapshot that come before.
         on_chunk: called with the number of samples of each chunk written.
     """
@@ -97,17 +106,19 @@ class SnapshotBuilder:
         *,
         keyed: bool,
         table: bool,
+        tuning: Mapping[str, FieldTuning] | None = None,
         first: tuple[int, int] = (0, 0),
         on_chunk: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.store, self.schema, self.options = store, schema, options
+        self._coding = CodingOptions(options.coding, options.zstd_level, tuning or {})
         self.shards: list[WrittenShard] = []
         self.packed_nbytes = 0
         self.committed: list[Path] = []
         self._first_shard, self._position = first
         self._on_chunk = on_chunk
         self._ratio: float | None = None
-        self._models: dict[str, PixelModel] | None = None
+        self._models: dict[str, FieldModel] | None = None
         self._shard: ShardWriter | None = None
         self._hashes: list[NDArray[np.uint64]] = []
         self._keyed = keyed
@@ -167,22 +178,31 @@ class SnapshotBuilder:
         raw: Mapping[str, bool],
         *,
         last: bool,
-    ) -> dict[str, PixelModel]:
-        """Fit entropy-coding models to samples from all over the order, a bounded number."""
-        if self.options.coding not in ("auto", "rans") or not len(order):
+    ) -> dict[str, FieldModel]:
+        """Fit models to samples from all over the order, a bounded number."""
+        if not len(order):
             return {}
         packed = int(spill.packed_nbytes()[order].sum())
         # A model is paid once a shard; what is too small to earn it back does without.
-        worth = MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes)
-        if worth < LEAST_MODEL_NBYTES and self.options.coding == "auto":
+        worth: int | None = None
+        if self.options.coding == "auto":
+            worth = int(MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes))
+            worth = worth if worth >= LEAST_MODEL_NBYTES else 0
+        quantizers = {field.quantizer for field in self.schema.fields}
+        if not quantizers & {"patch", "block"} and (
+            worth == 0 or self.options.coding not in ("auto", "rans")
+        ):
             return {}
-        count = max(1, min(len(order), MODEL_SAMPLE_NBYTES * len(order) // max(1, packed)))
+        most = BLOCK_SAMPLE_NBYTES if "block" in quantizers else MODEL_SAMPLE_NBYTES
+        count = max(1, min(len(order), most * len(order) // max(1, packed)))
         rows = order[np.arange(count) * len(order) // count]
-        complete = last and count == len(order)
-        models = fit_models(self.schema, spill.take(rows, patches, raw), complete=complete)
-        if self.options.coding == "rans":
-            return models
-        return {name: m for name, m in models.items() if len(m.to_bytes()) <= worth}
+        return fit_models(
+            self.schema,
+            spill.take(rows, patches, raw),
+            self._coding,
+            complete=last and count == len(order),
+            worth_nbytes=worth,
+        )
 
     def _cut(
         self, order: NDArray[np.int64], sizes: NDArray[np.int64], *, last: bool
@@ -203,13 +223,7 @@ class SnapshotBuilder:
             start = stop
 
     def _encode(self, samples: ChunkInput) -> EncodedChunk:
-        return encode_chunk(
-            self.schema,
-            samples,
-            coding=self.options.coding,
-            zstd_level=self.options.zstd_level,
-            models=self._models,
-        )
+        return encode_chunk(self.schema, samples, self._coding, self._models)
 
     def _append_next(
         self, pending: deque[tuple[Future[EncodedChunk], ChunkInput, list[str] | None]]
@@ -234,7 +248,7 @@ class SnapshotBuilder:
             self._shard = shard
         if self.table is not None:
             place = (self._position, self._first_shard + len(self.shards), shard.chunk_count)
-            self.table.append(place, columns, keys, chunk.bit_width, chunk.packed_nbytes)
+            self.table.append(place, columns, keys, chunk.settings, chunk.packed_nbytes)
         shard.append(chunk, keys)
         if keys is not None:
             self._hashes.append(key_hashes(keys))

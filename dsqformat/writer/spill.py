@@ -75,7 +75,7 @@ class FieldSpill:
         dimensions: number of dimensions.
         values: their bytes.
         shapes: dimensions of every sample, one after the other.
-        bit_widths: as asked for.
+        settings: bit widths or qps as asked for.
         masks: packed patch masks; an empty one keeps every patch.
         packed_nbytes: bytes of the codes of each sample.
     """
@@ -85,7 +85,7 @@ class FieldSpill:
     values: ByteSpill
     masks: ByteSpill | None
     shapes: array[int] = field(default_factory=lambda: array("q"))
-    bit_widths: array[int] = field(default_factory=lambda: array("B"))
+    settings: array[int] = field(default_factory=lambda: array("B"))
     packed_nbytes: array[int] = field(default_factory=lambda: array("q"))
 
     def shape_table(self) -> NDArray[np.int64]:
@@ -115,8 +115,8 @@ class FieldSpill:
                 np.frombuffer(part, self.dtype).reshape(shape)
                 for part, shape in zip(parts, shapes.tolist(), strict=True)
             ]
-        widths = None if raw else np.frombuffer(self.bit_widths, "u1")[numbers]
-        return FieldInput(values, widths, self._take_masks(numbers, shapes, patch))
+        settings = None if raw else np.frombuffer(self.settings, "u1")[numbers]
+        return FieldInput(values, settings, self._take_masks(numbers, shapes, patch))
 
     def _take_masks(
         self, numbers: NDArray[np.int64], shapes: NDArray[np.int64], patch: int | None
@@ -174,7 +174,7 @@ class SampleSpill:
         self,
         name: str,
         values: NDArray[Any],
-        bit_width: Sequence[int],
+        settings: Sequence[int],
         packed_nbytes: Sequence[int],
         masks: Sequence[bytes] | None = None,
     ) -> None:
@@ -185,7 +185,7 @@ class SampleSpill:
                 np.ascontiguousarray(values).reshape(-1).view("u1").data, len(values)
             )
         spill.shapes.extend(list(values.shape[1:]) * len(values))
-        spill.bit_widths.extend(bit_width)
+        spill.settings.extend(settings)
         spill.packed_nbytes.extend(packed_nbytes)
         if spill.masks is not None:
             for mask in masks if masks is not None else [b""] * len(values):
@@ -215,7 +215,7 @@ class SampleSpill:
                 other.append_values(
                     name,
                     np.frombuffer(octets[row], spill.dtype).reshape(1, *shapes[row]),
-                    [spill.bit_widths[number]],
+                    [spill.settings[number]],
                     [spill.packed_nbytes[number]],
                     None if masks is None else [masks[row]],
                 )

@@ -83,13 +83,15 @@ def available_filters(schema: Schema) -> list[str]:
 
 
 def _bit_width_columns(schema: Schema) -> tuple[str, ...]:
-    return tuple(f"{field.name}.bit_width" for field in schema.fields if field.quantizer != "raw")
+    return tuple(
+        f"{field.name}.bit_width" for field in schema.fields if field.setting == "bit_width"
+    )
 
 
 def _bit_width_condition(schema: Schema, texts: Sequence[str]) -> Condition:
     columns = _bit_width_columns(schema)
     if not columns:
-        raise _unavailable("bit_width", "no field of this dataset is quantized")
+        raise _unavailable("bit_width", "no field of this dataset has bit widths")
     values = _integers("bit_width", texts, {})
     for value in values:
         if not 0 <= value <= MAX_BIT_WIDTH:

@@ -47,7 +47,10 @@ def test_everything_is_told(tmp_path, dsq):
     assert (report["sample_count"], report["has_keys"]) == (40, True)
     assert report["refs"] == {"main": report["snapshot"]}
     assert [field["name"] for field in report["schema"]["fields"]] == ["image", "vector"]
-    assert report["bit_width"] == {"image": {"4": 30, "8": 10}, "vector": {"4": 30, "8": 10}}
+    assert report["settings"] == {
+        "image.bit_width": {"4": 30, "8": 10},
+        "vector.bit_width": {"4": 30, "8": 10},
+    }
     assert report["labels"] == {"cat": 14, "dog": 13, "owl": 13}
     files = [p for p in (tmp_path / "d").rglob("*") if p.is_file() and p.name[0] != "."]
     assert report["nbytes"]["total"] == sum(path.stat().st_size for path in files)
@@ -71,7 +74,7 @@ def test_the_text_holds_the_same(tmp_path, dsq):
         "4|2|rest",
         "cat, dog, owl",
         "layer.image.0",
-        "bits of image: 30 at 4, 10 at 8",
+        "image.bit_width: 30 at 4, 10 at 8",
         "labels: cat 14, dog 13, owl 13",
         "weight='nan'",
     ):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dsqformat.bytesource import LocalSource
-from dsqformat.chunk.decode import parse_layers
 from dsqformat.chunk.index import FieldIndex, parse_index
+from dsqformat.chunk.layer_decoding import parse_layers
 from dsqformat.coding.dequant import codes_of_chunk
 from dsqformat.dataset.verify import verify_file
 from dsqformat.errors import (
