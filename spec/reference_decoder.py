@@ -3,7 +3,8 @@
 Written from format.md alone, to be read beside it; each function names its section. It decodes a
 whole shard held in memory and verifies everything the text lets a reader verify. The schema is
 read by reference_schema.py, columns by reference_columns.py, zstd frames by reference_zstd.py,
-models and segments in coding 2 by reference_rans.py.
+models and groups by reference_models.py, layers by reference_layers.py, segments in coding 2 by
+reference_rans.py, those of `block` by reference_block.py.
 
     python spec/reference_decoder.py FILE.dsq [--layers N]     a JSON summary
     python spec/reference_decoder.py --vectors spec/vectors    all conformance vectors
@@ -18,11 +19,19 @@ import math
 import re
 import struct
 import sys
-from functools import partial
 from pathlib import Path
 
-from reference_columns import Cursor, ceil_div, decode_column, unpack_bits, zstd_content
-from reference_rans import FIELDS, MODEL_NBYTES, decode_segment, parse_models
+from reference_block import decode_pictures
+from reference_columns import Cursor, ceil_div, decode_column, zstd_content
+from reference_layers import (
+    decode_layers,
+    group_pairs,
+    join_layers,
+    kept_positions,
+    layer_widths,
+    split_ids,
+)
+from reference_models import GROUPS_LIMIT, MODELS_LIMIT, parse_groups, parse_models
 from reference_schema import (
     LETTERS,
     DecodeError,
@@ -36,14 +45,23 @@ from reference_schema import (
 )
 
 MAGIC = b"\x8bDSQ\r\n\x1a\n"
-KNOWN_INCOMPATIBLE = 3  # section 16: bit 0, some field has `patch`; bit 1, there is `MODL`
-# Section 5.2: kind -> (place, required flag or None where the table leaves it open).
+# Section 16: bit 0, some field has `patch`; bit 1, there is `MODL`; bit 2, there is `GRPS`.
+KNOWN_INCOMPATIBLE = 7
+# Section 5.2: kind -> (place, required flag).
 KINDS = {
     "SCHM": ("head", 1),
     "CHNK": ("head", 1),
     "KEYS": ("tail", 0),
     "MODL": ("head", 1),
-    "GRPS": ("head", None),
+    "GRPS": ("head", 1),
+}
+# Section 10.2: the index columns of each quantizer.
+COLUMNS = {
+    "raw": [],
+    "lsq": [("bit_width", "int64"), ("signed", "int64"), ("scale", "float32")],
+    "affine": [("bit_width", "int64"), ("scale", "float32"), ("offset", "float32")],
+    "patch": [("bit_width", "int64")],
+    "block": [("qp", "int64")],
 }
 
 
@@ -118,8 +136,8 @@ def parse_directory(data, header):
         require(crc == crc32c(data[offset : offset + nbytes]), "5.2", f"{kind}: wrong checksum")
         if kind in KINDS:
             require(place == KINDS[kind][0], "5.2", f"{kind} in the {place}")
-            require(KINDS[kind][1] in (None, flags), "5.2", f"{kind}: wrong required flag")
-        if flags and kind not in ("SCHM", "CHNK", "MODL"):
+            require(KINDS[kind][1] == flags, "5.2", f"{kind}: wrong required flag")
+        elif flags:
             raise Unsupported(f"section 5.2: unknown required section {kind}")
         sections = head if place == "head" else tail
         sections[kind] = {"offset": offset, "nbytes": nbytes, "raw_nbytes": raw, "coding": coding}
@@ -198,11 +216,7 @@ def decode_index(segment, schema, n):
         dims = [d for d, size in enumerate(field["shape"]) if size is None]
         wanted += [(f"{name}.dim{d}", "int64") for d in dims]
         wanted += [(f"{name}.mask", "bytes")] if "patch" in field else []
-        if field["quantizer"] != "raw":  # section 10.2
-            wanted += [(f"{name}.bit_width", "int64")]
-            wanted += [(f"{name}.signed", "int64")] if field["quantizer"] == "lsq" else []
-            wanted += [(f"{name}.scale", "float32")]
-            wanted += [(f"{name}.offset", "float32")] if field["quantizer"] == "affine" else []
+        wanted += [(f"{name}.{column}", kind) for column, kind in COLUMNS[field["quantizer"]]]
     cursor = Cursor(segment, "8")
     index = {name: decode_column(cursor, kind, n) for name, kind in wanted}
     cursor.end()
@@ -223,6 +237,9 @@ def parameters(field, index, i):
         return 8, 0, 255
     lsq = field["quantizer"] == "lsq"
     b = index[field["name"] + ".bit_width"][i]
+    if field["quantizer"] == "patch":
+        require(1 <= b <= 8, "10.2", f"bit width {b}")
+        return b, 0, 2**b - 1
     scale = index[field["name"] + ".scale"][i]
     require((2 if lsq else 1) <= b <= 16, "10.2", f"bit width {b}")
     require(math.isfinite(scale) and scale >= 0, "10.2", f"scale {scale}")
@@ -233,52 +250,6 @@ def parameters(field, index, i):
     signed = index[field["name"] + ".signed"][i]
     require(signed in (0, 1), "10.2", f"signed {signed}")
     return (b, 2 ** (b - 1) - 1, 2**b - 2) if signed else (b - 1, 0, 2 ** (b - 1) - 1)
-
-
-def layer_widths(stored_width, plan):
-    """Section 9: the bits each layer has of a code of `stored_width` bits."""
-    widths = []
-    for planned in plan:
-        widths.append(min(planned, stored_width - sum(widths)))
-    return [*widths, stored_width - sum(widths)]
-
-
-def decode_layer(segment, counts, widths, coding_2):
-    """Section 9: for each sample its values in this layer; none where the width is 0.
-
-    `coding_2` decodes what follows its coding byte; None where coding 2 is not allowed.
-    """
-    if not any(n * w for n, w in zip(counts, widths, strict=True)):
-        require(not segment, "9", "a layer without values has bytes")
-        return [[] for _ in counts]
-    cursor = Cursor(segment, "9")
-    (coding,) = cursor.take(1)
-    require(coding <= 2, "9", f"coding {coding}")
-    if coding == 2:
-        require(coding_2, "9.3", "coding 2 without a model, or with a patch mask")
-        return coding_2(cursor)
-    layer = []
-    if coding == 0:
-        for n, w in zip(counts, widths, strict=True):
-            layer.append(unpack_bits(cursor, n, w) if w else [])
-        cursor.end()
-        return layer
-    (per_frame,) = cursor.numbers(1, "I")
-    require(1 <= per_frame <= 4096, "9", f"{per_frame} samples per frame")
-    lengths = cursor.numbers(ceil_div(len(counts), per_frame), "I")
-    for group, length in enumerate(lengths):
-        samples = range(group * per_frame, min(len(counts), (group + 1) * per_frame))
-        letters = ["B" if widths[i] <= 8 else "H" for i in samples]
-        sizes = [counts[i] if widths[i] else 0 for i in samples]  # no bytes where w is 0
-        nbytes = sum(n * (1 if c == "B" else 2) for n, c in zip(sizes, letters, strict=True))
-        require((nbytes == 0) == (length == 0), "9", f"frame of {length} bytes for {nbytes}")
-        frame = cursor.take(length)
-        content = Cursor(zstd_content(frame, nbytes) if nbytes else b"", "9")
-        for i, n, letter in zip(samples, sizes, letters, strict=True):
-            layer.append(content.numbers(n, letter))
-            require(max(layer[-1], default=0) < 1 << widths[i], "9", "a value at or above 2^w")
-    cursor.end()
-    return layer
 
 
 def gains_shifts(field, index, i):
@@ -295,25 +266,6 @@ def gains_shifts(field, index, i):
     return pairs
 
 
-def kept_positions(field, shape, mask):
-    """Section 11: the places, in C order, of the values that the mask keeps."""
-    count = math.prod(shape)
-    if not mask:
-        return range(count)
-    patch, (height, width) = field["patch"], shape[:2]
-    across = ceil_div(width, patch)
-    bits = ceil_div(height, patch) * across
-    require(len(mask) == ceil_div(bits, 8), "11", f"mask of {len(mask)} bytes for {bits} bits")
-    mask = int.from_bytes(mask, "little")
-    require(mask >> bits == 0, "11", "spare bits of a mask are not zero")
-    inner = math.prod(shape[2:])
-    kept = []
-    for pixel in range(height * width if inner else 0):
-        if mask >> (pixel // width // patch * across + pixel % width // patch) & 1:
-            kept += range(pixel * inner, (pixel + 1) * inner)
-    return kept
-
-
 def sample_shapes(field, index, n):
     """Sections 6 and 8: the shape of each sample, within the limits of section 15."""
     columns = [
@@ -328,22 +280,23 @@ def sample_shapes(field, index, n):
     return shapes
 
 
-def decode_field(field, index, segments, n, model):
+def decode_field(field, index, segments, n, model, groups):
     """Sections 9 to 11: the samples of one field from its first layers."""
     shapes = sample_shapes(field, index, n)
+    if field["quantizer"] == "block":
+        return decode_block_field(field, index, segments, shapes, model)
     masks = index.get(field["name"] + ".mask", [b""] * n)
     kept = [kept_positions(field, shape, mask) for shape, mask in zip(shapes, masks, strict=True)]
     raw, letter = field["quantizer"] == "raw", LETTERS[field["dtype"]]
     counts = [len(places) * (struct.calcsize("<" + letter) if raw else 1) for places in kept]
     stored = [parameters(field, index, i)[0] for i in range(n)]
+    ids, model_of_codes = None, model
+    if field["quantizer"] == "patch":
+        model_of_ids, model_of_codes = model or (None, None)
+        ids, rest = split_ids(field, segments[0], shapes, masks, len(groups), model_of_ids)
+        segments = [rest, *segments[1:]]
     widths = [layer_widths(width, field["layers"]) for width in stored]
-    layers = []
-    for number, segment in enumerate(segments):
-        own = [w[number] for w in widths]
-        coding_2 = None
-        if model and not any(masks):  # section 9.3; a raw field has no model
-            coding_2 = partial(decode_rans, model, shapes, counts, layers, widths)
-        layers.append(decode_layer(segment, counts, own, coding_2))
+    layers = decode_layers(segments, shapes, masks, counts, widths, model_of_codes)
     samples = []
     for i in range(n):
         sample = {"shape": shapes[i], "mask": masks[i] or None, "codes": None}
@@ -352,7 +305,13 @@ def decode_field(field, index, segments, n, model):
             values = picture = struct.unpack(f"<{len(kept[i])}{letter}", bytes(own[0]))
         else:
             sample["codes"] = codes = join_layers(own, widths[i], counts[i])
-            values = dequantize(field, index, i, codes, kept[i], sum(widths[i][len(own) :]))
+            if ids is None:
+                sources = gains_shifts(field, index, i)
+                pairs = [sources[place % len(sources)] for place in kept[i]]
+            else:
+                sample["group_ids"] = ids[i]
+                pairs = group_pairs(field, shapes[i], masks[i], kept[i], ids[i], groups)
+            values = dequantize(field, index, i, codes, pairs, sum(widths[i][len(own) :]))
             picture = [to_uint8(x) for x in values]
         count, zero = math.prod(shapes[i]), 0 if raw and letter not in "efd" else 0.0
         sample["values"] = spread(values, kept[i], count, zero)
@@ -362,40 +321,28 @@ def decode_field(field, index, segments, n, model):
     return samples
 
 
-def decode_rans(model, shapes, counts, layers, widths, cursor):
-    """Section 9.3: the values of the layer after `layers`, in whose light it is coded."""
-    number = len(layers)
-
-    def known(i):
-        return join_layers([layer[i] for layer in layers], widths[i][:number], counts[i])
-
-    pairs = [(sum(w[:number]), w[number]) for w in widths]
-    return decode_segment(cursor, model, shapes, counts, pairs, known)
-
-
-def join_layers(layers, widths, count):
-    """Section 9.2: codes u' of one sample from its first layers, exact with all of them."""
-    codes = [0] * count
-    for layer, width in zip(layers, widths, strict=False):
-        if width:
-            codes = [code << width | value for code, value in zip(codes, layer, strict=True)]
-    missing = sum(widths[len(layers) :])
-    if missing:
-        codes = [(code << missing) + ((1 << missing) - 1) / 2 for code in codes]
-    return codes
+def decode_block_field(field, index, segments, shapes, model):
+    """Sections 9.5 and 10.6: the samples of one field of `block` from its first layers."""
+    qps = index[field["name"] + ".qp"]
+    require(all(0 <= qp <= 175 for qp in qps), "10.2", "a qp is not 0 to 175")
+    sides = [side for shape in shapes for side in shape[:2]]
+    require(all(1 <= side <= 4096 for side in sides), "10.6", "a side is not 1 to 4096")
+    decoded = decode_pictures(segments, model, shapes, qps)
+    return [
+        {"shape": shape, "mask": None, "codes": None, "values": values, "picture": picture}
+        for shape, (picture, values) in zip(shapes, decoded, strict=True)
+    ]
 
 
-def dequantize(field, index, i, codes, places, missing):
+def dequantize(field, index, i, codes, pairs, missing):
     """Section 10.3: two operations for each code, one rounding each; u' - Z is exact."""
     _, zero_point, largest = parameters(field, index, i)
     if not missing:
         require(max(codes, default=0) <= largest, "10.2", f"a code above {largest}")
-    pairs = gains_shifts(field, index, i)
-    values = []
-    for code, place in zip(codes, places, strict=True):
-        gain, shift = pairs[place % len(pairs)]
-        values.append(fl(fl((code - zero_point) * gain) + shift))
-    return values
+    return [
+        fl(fl((code - zero_point) * gain) + shift)
+        for code, (gain, shift) in zip(codes, pairs, strict=True)
+    ]
 
 
 def to_uint8(x):
@@ -437,7 +384,8 @@ def decode_shard(data, layers=None):
 
     `layers` limits every field to its first layers. Returns header, schema, chunks, columns (all
     columns of section 8, by name), fields (by name, a list of samples: shape, mask, codes, which
-    are None for raw, values, and picture for uint8) and keys (None if there are none).
+    are None for raw and block, group_ids for patch, values, and picture for uint8) and keys (None
+    if there are none).
     """
     if layers is not None and layers < 1:
         raise ValueError(f"layers must be at least 1, got {layers}")
@@ -447,13 +395,17 @@ def decode_shard(data, layers=None):
     schema = parse_schema(section_content(data, head["SCHM"]))
     patched = any("patch" in field for field in schema["fields"])
     require(patched == header["incompatible_features"] & 1, "16", "bit 0 and the schema disagree")
-    modelled = header["incompatible_features"] >> 1 & 1
-    require(("MODL" in head) == modelled, "16", "bit 1 and the directory disagree")
-    models = {}
-    if modelled:
-        limit = FIELDS * (MODEL_NBYTES + 5)
-        require(head["MODL"]["raw_nbytes"] <= limit, "7.1", "MODL is too large")
-        models = parse_models(section_content(data, head["MODL"]), schema)
+    contents = []
+    for bit, kind, limit, section in (
+        (1, "MODL", MODELS_LIMIT, "7.1"),
+        (2, "GRPS", GROUPS_LIMIT, "7.2"),
+    ):
+        there = header["incompatible_features"] >> bit & 1
+        require((kind in head) == there, "16", f"bit {bit} and the directory disagree")
+        require(not there or head[kind]["raw_nbytes"] <= limit, section, f"{kind} is too large")
+        contents.append(section_content(data, head[kind]) if there else b"")
+    models = parse_models(contents[0], schema, header["sample_count"])
+    groups = parse_groups(contents[1], schema)
     chunks = parse_chunk_table(section_content(data, head["CHNK"]), schema, header)
     start = header["head_nbytes"]
     check_tiling(
@@ -473,9 +425,8 @@ def decode_shard(data, layers=None):
                 for segment, (name, layer) in zip(segments[1:], schema["order"], strict=True)
                 if name == field["name"] and (layers is None or layer < layers)
             ]
-            fields[field["name"]] += decode_field(
-                field, index, own, chunk["sample_count"], models.get(field["name"])
-            )
+            shared = models.get(field["name"]), groups.get(field["name"])
+            fields[field["name"]] += decode_field(field, index, own, chunk["sample_count"], *shared)
     keys = None
     if "KEYS" in tail:
         require(tail["KEYS"]["coding"] == 0, "12", "KEYS are not stored with coding 0")

@@ -13,9 +13,6 @@ from itertools import accumulate
 from reference_columns import Cursor, ceil_div, unpack_bits
 from reference_schema import Unsupported, require
 
-MODEL_NBYTES = 1 << 18  # sections 7.1 and 15
-FIELDS = 16  # section 15
-
 
 class Bits:
     """Section 7.1: a string of bits, the most significant of each byte first."""
@@ -44,20 +41,6 @@ class Bits:
     def end(self):
         rest = self.text[self.position :]
         require(len(rest) < 8 and "1" not in rest, "7.1", "bits after the end of a model")
-
-
-def parse_models(content, schema):
-    """Section 7.1: the models by field name."""
-    cursor, models, last = Cursor(content, "7.1"), {}, -1
-    while cursor.position < len(content):
-        (number,), (nbytes,) = cursor.numbers(1, "B"), cursor.numbers(1, "I")
-        require(number > last, "7.1", "the fields of the models do not ascend")
-        require(number < len(schema["fields"]), "7.1", f"a model of field {number}")
-        field, last = schema["fields"][number], number
-        require(field["quantizer"] != "raw", "7.1", "a model of a raw field")
-        require(nbytes <= MODEL_NBYTES, "7.1", f"a model of {nbytes} bytes")
-        models[field["name"]] = parse_model(cursor.take(nbytes))
-    return models
 
 
 def parse_model(data):
@@ -148,6 +131,18 @@ def grid(shape):
     return math.prod(left), width, channels
 
 
+def read_streams(cursor, n):
+    """Section 9.3.1: R, and the bytes of each stream."""
+    cursor = Cursor(cursor.rest(), "9.3")
+    (per_stream,), (low,), (width,) = (cursor.numbers(1, c) for c in "HIB")
+    require(1 <= per_stream <= 4096, "9.3", f"{per_stream} samples per stream")
+    require(width <= 32, "9.3", f"lengths of {width} bits")
+    lengths = [low + over for over in unpack_bits(cursor, ceil_div(n, per_stream), width)]
+    streams = [cursor.take(length) for length in lengths]
+    cursor.end()
+    return per_stream, streams
+
+
 def decode_segment(cursor, model, shapes, counts, pairs, known):
     """Section 9.3: for each sample its values in this layer; none where the width is 0.
 
@@ -158,15 +153,10 @@ def decode_segment(cursor, model, shapes, counts, pairs, known):
     for (_, _, channels), pair in zip(grids, pairs, strict=True):
         require(channels == model["channels"], "9.3", f"{channels} channels")
         require(not pair[1] or pair in model["layers"], "9.3", f"no layer model {pair}")
-    cursor = Cursor(cursor.rest(), "9.3")
-    nbytes = len(cursor.data)
+    nbytes = len(cursor.data) - cursor.position
     require(sum(counts) <= 32768 * nbytes, "9.3", f"no {nbytes} bytes expand so far")
-    (per_stream,), (low,), (width,) = (cursor.numbers(1, c) for c in "HIB")
-    require(1 <= per_stream <= 4096, "9.3", f"{per_stream} samples per stream")
-    require(width <= 32, "9.3", f"lengths of {width} bits")
-    lengths = [low + over for over in unpack_bits(cursor, ceil_div(len(shapes), per_stream), width)]
-    streams = [Stream(cursor.take(length)) for length in lengths]
-    cursor.end()
+    per_stream, parts = read_streams(cursor, len(shapes))
+    streams = [Stream(part) for part in parts]
     layer = []
     for i, pair in enumerate(pairs):
         stream = streams[i // per_stream]

@@ -142,7 +142,7 @@ def check_field(field):
     """Section 6, and what section 10 asks of a field."""
     members(field, "6", ("name", "dtype", "shape", "quantizer", "layers"), ("domain", "patch"))
     one_of(field["dtype"], "6", LETTERS)
-    one_of(field["quantizer"], "6", ("raw", "lsq", "affine"))
+    one_of(field["quantizer"], "6", ("raw", "lsq", "affine", "patch", "block"))
     shape = array(field["shape"], "6", 0, 8, {int, type(None)})
     require(all(d is None or 0 <= d <= 2**28 for d in shape), "6", f"shape {shape}")
     check_values(d for d in shape if d is not None)
@@ -151,7 +151,8 @@ def check_field(field):
     if field["quantizer"] == "raw":
         require(not layers, "6", "raw has one layer")
     else:
-        require(field["dtype"] in ("uint8", "float32"), "10.2", f"dtype {field['dtype']}")
+        allowed = ("uint8",) if field["quantizer"] == "block" else ("uint8", "float32")
+        require(field["dtype"] in allowed, "10.2", f"dtype {field['dtype']}")
     require(("domain" in field) == (field["quantizer"] == "lsq"), "6", "domain is for lsq only")
     if "domain" in field:
         check_domain(field["domain"], shape)
@@ -161,6 +162,22 @@ def check_field(field):
         patch = field["patch"]
         require(type(patch) is int and 1 <= patch <= 65535, "6", f"patch {patch!r}")
         require(len(shape) >= 2, "11", "patch at a field of less than two dimensions")
+    if field["quantizer"] == "patch":
+        require("patch" in field, "6", "quantizer patch without the side of its patches")
+        require(len(shape) in (2, 3), "10.5", f"shape {shape}")
+    if field["quantizer"] == "block":
+        check_block(field, shape, layers)
+
+
+def check_block(field, shape, layers):
+    """Sections 6 and 10.6: a field of the quantizer `block`."""
+    require("patch" not in field, "6", "block has no patches")
+    require(len(layers) <= 3 and set(layers) <= {1}, "6", f"layers {layers} of block")
+    require(len(shape) in (2, 3), "10.6", f"shape {shape}")
+    sides = [side for side in shape[:2] if side is not None]
+    require(all(1 <= side <= 4096 for side in sides), "10.6", f"sides {shape[:2]}")
+    channels = shape[2] if len(shape) == 3 else 1
+    require(channels is not None and 1 <= channels <= 64, "10.6", f"{channels} channels")
 
 
 def check_values(shape):

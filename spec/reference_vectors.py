@@ -41,8 +41,11 @@ def describe(shard):
         } | {
             name.partition(".")[2]: [number(x) for x in column]
             for name, column in shard["columns"].items()
-            if re.fullmatch(field["name"] + r"\.(bit_width|signed|scale|offset)", name)
+            if re.fullmatch(field["name"] + r"\.(bit_width|signed|scale|offset|qp)", name)
         }
+        if field["quantizer"] == "patch":
+            ids = [sample["group_ids"] for sample in samples]
+            fields[field["name"]]["group_ids"] = ids
     return {
         "header": shard["header"],
         "schema": schema,

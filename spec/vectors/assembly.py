@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import builder
 import numpy as np
+from block_writer import streams
 from builder import (
     Chunk,
     Section,
     Shard,
     constant,
     crc32c,
+    groups_content,
     keys_content,
     models_content,
     plain,
@@ -21,6 +23,15 @@ from builder import (
 )
 from expected import STRUCT_DTYPES, FieldData, field_facts, number, stored_width
 from models import frozen_model, frozen_segment
+
+# Section 10.2: the index columns of each quantizer.
+COLUMNS = {
+    "raw": (),
+    "lsq": ("bit_width", "signed", "scale"),
+    "affine": ("bit_width", "scale", "offset"),
+    "patch": ("bit_width",),
+    "block": ("qp",),
+}
 
 
 @dataclass
@@ -59,6 +70,22 @@ def raw(name, shape, dtype="uint8", **more):
     return quantized(name, shape, (), dtype, quantizer="raw", **more)
 
 
+def patches(name, shape, layers=(), dtype="float32", **more):
+    return quantized(name, shape, layers, dtype, quantizer="patch", **more)
+
+
+def block(name, shape, layers=1, dtype="uint8", **more):
+    return quantized(name, shape, [1] * (layers - 1), dtype, quantizer="block", **more)
+
+
+def block_data(model, pictures, per_stream=1, shape=None, **more):
+    """A field of `block` in one chunk; `shape` says that shapes vary: the dimensions after two."""
+    sides = [[p.height, p.width, *shape] for p in pictures] if shape is not None else None
+    qp = [picture.qp for picture in pictures]
+    given = {"shape": sides, "qp": qp, "block": (model, pictures, per_stream)} | more
+    return FieldData([None] * len(pictures), **given)
+
+
 def quantized(name, shape, layers, dtype, **more):
     return {"name": name, "dtype": dtype, "shape": shape, "layers": list(layers), **more}
 
@@ -93,16 +120,35 @@ def index_segment(schema, chunk):
         ]
         if "patch" in schema_field:
             wanted.append(("mask", "bytes", data.mask))
-        if schema_field["quantizer"] != "raw":
-            wanted.append(("bit_width", "int64", data.bit_width))
-            if schema_field["quantizer"] == "lsq":
-                wanted.append(("signed", "int64", data.signed))
-            wanted.append(("scale", "float32", data.scale))
-            if schema_field["quantizer"] == "affine":
-                wanted.append(("offset", "float32", data.offset))
+        for name in COLUMNS[schema_field["quantizer"]]:
+            kind = "float32" if name in ("scale", "offset") else "int64"
+            wanted.append((name, kind, getattr(data, name)))
         for name, kind, values in wanted:
             segment += data.columns.get(name) or column_of(kind, values)
     return segment
+
+
+def id_data(schema_field, data):
+    """Section 9.4: the group ids of a field as a field of their own, of one layer."""
+    grids = [
+        [math.ceil(d / schema_field["patch"]) if math.prod(shape) else 0 for d in shape[:2]]
+        for shape in data.shape or [schema_field["shape"]] * len(data.codes)
+    ]
+    width = (len(data.groups[0]) - 1).bit_length()
+    return affine("ids", [None, None]), FieldData(
+        data.group_ids, [width] * len(grids), shape=grids, frames=data.id_frames, rans=data.id_rans
+    )
+
+
+def field_models(schema_field, datas):
+    """(model of group ids, model of values) of a field, each None where no chunk needs it."""
+    if schema_field["quantizer"] == "block":
+        return None, datas[0].block[0].content() if datas else None
+    ids = None
+    if schema_field["quantizer"] == "patch" and datas:
+        pairs = [id_data(schema_field, data) for data in datas]
+        ids = rans_model(pairs[0][0], [data for _, data in pairs])
+    return ids, rans_model(schema_field, datas)
 
 
 def rans_model(schema_field, datas):
@@ -118,6 +164,23 @@ def rans_samples(schema_field, data):
     shapes = data.shape or [schema_field["shape"]] * len(data.codes)
     widths = [stored_width(schema_field, data, i) for i in range(len(shapes))]
     return list(zip(shapes, widths, data.codes, strict=True))
+
+
+def field_segment(schema_field, data, layer, models):
+    """Sections 9, 9.4 and 9.5: one layer of one field."""
+    id_model, model = models
+    if schema_field["quantizer"] == "block":
+        if layer in data.rans:
+            return data.rans[layer]
+        parts, per_stream = streams(*data.block)[layer], data.block[2]
+        low = min(map(len, parts))
+        width = (max(map(len, parts)) - low).bit_length()
+        return builder.rans_layer(parts, per_stream, low, width)
+    segment = layer_segment(schema_field, data, layer, model)
+    if schema_field["quantizer"] != "patch" or layer > 0 or not segment:
+        return segment
+    ids = layer_segment(*id_data(schema_field, data), 0, id_model)
+    return struct.pack("<I", len(ids)) + ids + segment
 
 
 def layer_segment(schema_field, data, layer, model=None):
@@ -154,28 +217,43 @@ def zones_of(schema, chunk):
 
 
 def assemble(schema, chunks, **more):
-    """The shard of these chunks, for layout or for damage; `models` holds some by field name."""
+    """The shard of these chunks, for layout or for damage.
+
+    `models` holds models by field name, `groups` pairs of scale and offset, where the chunks do
+    not say them.
+    """
     fields = {f["name"]: f for f in schema["fields"]}
-    models = dict(more.pop("models", {}))
-    for name, schema_field in fields.items():
-        frozen = rans_model(schema_field, [chunk.fields[name] for chunk in chunks])
-        models |= {name: frozen} if frozen else {}
+    given, groups, models = more.pop("models", {}), dict(more.pop("groups", {})), {}
+    own = {name: field_models(f, [c.fields[name] for c in chunks]) for name, f in fields.items()}
+    for name, (ids, codes) in own.items():
+        if fields[name]["quantizer"] == "patch" and (ids or codes):
+            models[name] = builder.patch_models(ids or b"", codes or b"")
+        elif codes:
+            models[name] = codes
+        if fields[name]["quantizer"] == "patch" and chunks:
+            groups.setdefault(name, chunks[0].fields[name].groups)
+    models |= given
     parts = []
     for chunk in chunks:
         segments = [index_segment(schema, chunk)]
         for name, layer in schema["order"]:
             data = chunk.fields[name]
-            segments.append(layer_segment(fields[name], data, layer, models.get(name)))
+            segments.append(field_segment(fields[name], data, layer, own[name]))
         parts.append(Chunk(chunk.sample_count, segments, zones_of(schema, chunk)))
     keys = None
     if any(chunk.keys for chunk in chunks):
         keys = keys_content([column_of("utf8", chunk.keys) for chunk in chunks])
     shard = Shard(schema, parts, **{"keys": keys} | more)
-    features = int(any("patch" in f for f in schema["fields"])) | 2 * bool(models)
+    features = int(any("patch" in f for f in schema["fields"]))
+    features |= 2 * bool(models) | 4 * bool(groups)
     if features:
         shard.header.setdefault("incompatible_features", features)
+    numbers = {name: number for number, name in enumerate(fields)}
+    if groups:
+        content = groups_content([(numbers[n], *groups[n]) for n in numbers if n in groups])
+        shard.extra.insert(0, Section(b"GRPS", content, 1))
     if models:
-        content = models_content([(list(fields).index(name), models[name]) for name in models])
+        content = models_content([(numbers[n], models[n]) for n in numbers if n in models])
         shard.extra.insert(0, Section(b"MODL", content, 1))
     return shard
 

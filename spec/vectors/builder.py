@@ -216,6 +216,19 @@ def model(*layers, version=1, channels=1):
     return text.content()
 
 
+def groups_content(groups):
+    """Section 7.2, of (field number, scale, offset)."""
+    return b"".join(
+        struct.pack(f"<BI{2 * len(scale)}f", number, len(scale), *scale, *offset)
+        for number, scale, offset in groups
+    )
+
+
+def patch_models(ids, codes):
+    """Section 7.1: the model of a field of `patch`, of two pixel models or nothing."""
+    return struct.pack("<I", len(ids)) + ids + codes
+
+
 def models_content(models):
     """Section 7.1, of (field number, model) pairs."""
     return b"".join(struct.pack("<BI", number, len(data)) + data for number, data in models)

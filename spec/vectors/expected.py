@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from block_pixels import integers, levels, numbers
 
 STRUCT_DTYPES = {
     "uint8": "u1", "int8": "i1", "uint16": "<u2", "int16": "<i2", "int32": "<i4", "int64": "<i8",
@@ -25,6 +26,9 @@ class FieldData:
     `columns` gives encoded index columns in place of the default (constant or plain).
     `frames` makes a layer zstd: {layer: (samples per frame, function from content to frame)}.
     `rans` gives layers in coding 2: {layer: samples per stream}, or {layer: the whole segment}.
+    Of a field of `patch`, `groups` are scale and offset of all groups, `group_ids` those of the
+    kept patches of each sample; `id_frames` and `id_rans` are like `frames` and `rans`.
+    Of a field of `block`, `block` is (model, pictures, samples per stream); codes are None.
     """
 
     codes: list[list]
@@ -37,6 +41,12 @@ class FieldData:
     columns: dict[str, bytes] = field(default_factory=dict)
     frames: dict = field(default_factory=dict)
     rans: dict = field(default_factory=dict)
+    groups: tuple[list[float], list[float]] | None = None
+    group_ids: list[list[int]] | None = None
+    id_frames: dict = field(default_factory=dict)
+    id_rans: dict = field(default_factory=dict)
+    qp: list[int] | None = None
+    block: tuple | None = None
 
 
 def number(x):
@@ -75,6 +85,25 @@ def kept_places(schema_field, shape, mask):
     return kept
 
 
+def groups_of_values(schema_field, data, i, shape, kept):
+    """Section 10.5: the group of each kept value of a sample."""
+    patch, groups = schema_field["patch"], np.zeros(shape, dtype=np.int64)
+    if not groups.size:
+        return groups[kept]
+    for number, origin in enumerate(kept_patches(schema_field, shape, data.mask and data.mask[i])):
+        y, x = (patch * at for at in origin)
+        groups[y : y + patch, x : x + patch] = data.group_ids[i][number]
+    return groups[kept]
+
+
+def kept_patches(schema_field, shape, mask):
+    """Section 11: (row, column) of the patches that are kept, in raster order."""
+    down, across = (math.ceil(size / schema_field["patch"]) for size in shape[:2])
+    places = [(y, x) for y in range(down) for x in range(across)]
+    bits = int.from_bytes(mask, "little") if mask else -1
+    return [place for number, place in enumerate(places) if bits >> number & 1]
+
+
 def gains_shifts(schema_field, data, i):
     """Section 10.3: binary32 arrays of one value or one for each channel."""
     scale = np.float32(data.scale[i])
@@ -102,11 +131,15 @@ def sample_values(schema_field, data, i, shape, layers):
     middle = (codes >> missing << missing) + (2.0**missing - 1) / 2
     if schema_field["quantizer"] == "lsq" and data.signed[i]:
         middle = middle - (2 ** (data.bit_width[i] - 1) - 1)
-    gain, shift = gains_shifts(schema_field, data, i)
-    channel = np.nonzero(kept.ravel())[0] % len(gain)
+    if schema_field["quantizer"] == "patch":
+        gain, shift = (np.array(numbers, np.float32) for numbers in data.groups)
+        source = groups_of_values(schema_field, data, i, shape, kept)
+    else:
+        gain, shift = gains_shifts(schema_field, data, i)
+        source = np.nonzero(kept.ravel())[0] % len(gain)
     values = np.zeros(shape, np.float32)
     with np.errstate(over="ignore"):
-        values[kept] = middle.astype(np.float32) * gain[channel] + shift[channel]
+        values[kept] = middle.astype(np.float32) * gain[source] + shift[source]
     return values
 
 
@@ -117,12 +150,14 @@ def field_facts(schema_field, chunks, stored):
     """
     facts = {"shape": [], "mask": [], "codes": [], "layers": {}}
     raw, plan = schema_field["quantizer"] == "raw", schema_field["layers"]
+    if schema_field["quantizer"] == "patch":
+        facts["group_ids"] = [ids for data in chunks for ids in data.group_ids]
     for data in chunks:
         count = len(data.codes)
         facts["shape"] += data.shape or [schema_field["shape"]] * count
         facts["mask"] += [mask.hex() or None for mask in data.mask or [b""] * count]
         facts["codes"] += [None] * count if raw or stored <= len(plan) else data.codes
-        for name in ("bit_width", "signed", "scale", "offset"):
+        for name in ("bit_width", "signed", "scale", "offset", "qp"):
             if getattr(data, name) is not None:
                 facts.setdefault(name, []).extend(map(number, getattr(data, name)))
     for layers in range(1, stored + 1):
@@ -132,12 +167,16 @@ def field_facts(schema_field, chunks, stored):
 
 def layer_facts(schema_field, chunks, layers):
     """Values of a field from its first layers: a digest, a few of them, the picture."""
-    arrays = [
-        sample_values(schema_field, data, i, shape, layers).ravel()
-        for data in chunks
-        for i, shape in enumerate(data.shape or [schema_field["shape"]] * len(data.codes))
-    ]
-    raw = schema_field["quantizer"] == "raw"
+    raw, block = (schema_field["quantizer"] == name for name in ("raw", "block"))
+    if block:
+        decoded = [levels(data.block[0], p, layers) for data in chunks for p in data.block[1]]
+        arrays = [numbers(y).ravel() for y in decoded]
+    else:
+        arrays = [
+            sample_values(schema_field, data, i, shape, layers).ravel()
+            for data in chunks
+            for i, shape in enumerate(data.shape or [schema_field["shape"]] * len(data.codes))
+        ]
     dtype = STRUCT_DTYPES[schema_field["dtype"]] if raw else "<f4"
     values = np.concatenate([np.empty(0, dtype), *arrays])
     facts = {
@@ -145,7 +184,11 @@ def layer_facts(schema_field, chunks, layers):
         "first_values": [number(x) for x in values[:4]],
     }
     if schema_field["dtype"] == "uint8":
-        if not raw:
+        if block:
+            values = np.concatenate(
+                [np.empty(0, np.uint8), *(integers(y).ravel() for y in decoded)]
+            )
+        elif not raw:
             with np.errstate(over="ignore"):
                 values = np.clip(np.rint(values * np.float32(255)), 0, 255)
         facts["picture_sha256"] = hashlib.sha256(values.astype(np.uint8).tobytes()).hexdigest()

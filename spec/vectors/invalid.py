@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 
+import invalid_block
 import invalid_chunks
 import invalid_head
+import invalid_patch
 import invalid_rans
 from assembly import Vector
 from builder import crc32c
@@ -45,6 +47,7 @@ def invalid_vectors():
         vectors.append(Vector(name, description, data, facts))
 
     whole_file_vectors(add)
-    for group in (*invalid_head.GROUPS, *invalid_chunks.GROUPS, *invalid_rans.GROUPS):
-        group(add)
+    for module in (invalid_head, invalid_chunks, invalid_rans, invalid_patch, invalid_block):
+        for group in module.GROUPS:
+            group(add)
     return vectors

@@ -21,7 +21,7 @@ def header_vectors(add):
     header("header_crc", "header_crc is wrong", header_crc=0x12345678)
     header("version_major", "version_major 2", "unsupported", "16", version_major=2)
     header("version_major_0", "version_major 0", "unsupported", "16", version_major=0)
-    for bit in (2, 48, 63):
+    for bit in (3, 48, 63):
         header(
             f"incompatible_bit_{bit}", f"unknown bit {bit} of incompatible_features",
             "unsupported", "16", incompatible_features=1 << bit,
@@ -76,11 +76,6 @@ def directory_vectors(add):
     extra = [Section(b"NEWS", b"something a reader must know", 1)]
     add("section_required", "5.2", "an unknown section with the required flag",
         base(extra=extra), "unsupported")  # fmt: skip
-    extra = [Section(b"GRPS", b"groups", 1)]
-    add("section_groups_required", "5.2", "GRPS with the required flag",
-        base(extra=extra), "unsupported")  # fmt: skip
-    extra = [Section(b"GRPS", b"groups", tail=True)]
-    add("section_groups_in_tail", "5.2", "GRPS in the tail", base(extra=extra))
     extra = [Section(b"NEWS", b"something optional", crc=1)]
     add("section_optional_crc", "5.2", "wrong checksum of an unknown optional section",
         base(extra=extra))  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import builder
+import valid_block
+import valid_patch
 import valid_rans
 from assembly import ChunkData, affine, assemble, lsq, raw, schema_of, valid_vector
 from builder import (
@@ -462,7 +464,7 @@ def mask_normalized():
 def unknown_sections():
     extra = [
         Section(b"X0Y1", b"anything at all"),
-        Section(b"GRPS", b"not read by version 1.0"),
+        Section(b"GRPT", b"not read by version 1.0"),
         Section(b"ZZZZ", compressed_frame(bytes(300)), 0, 1, 300),
         Section(b"TAIL", b"also ignored", tail=True),
     ]
@@ -488,4 +490,5 @@ VALID = [
     column_values, several_fields, reduced, variable_shapes, zero_size_samples, scalar_field,
     zero_chunks, zero_chunks_keys, chunks_and_keys, several_blocks, mask_raw, mask_affine,
     mask_normalized, unknown_sections, newer_minor_version, *valid_rans.VALID,
+    *valid_patch.VALID, *valid_block.VALID,
 ]  # fmt: skip

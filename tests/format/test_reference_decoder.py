@@ -72,7 +72,10 @@ def test_a_wrong_expectation_is_noticed() -> None:
         assert reference_vectors.check_valid(data, expected) != ""
 
 
-@pytest.mark.parametrize("name", ["worked_example", "chunks_and_keys", "mask_normalized"])
+@pytest.mark.parametrize(
+    "name",
+    ["worked_example", "chunks_and_keys", "mask_normalized", "patch_constant", "block_by_hand"],
+)
 def test_every_proper_prefix_is_truncated(name: str) -> None:
     data, _ = vector("valid", name)
     for nbytes in range(len(data)):
@@ -80,7 +83,10 @@ def test_every_proper_prefix_is_truncated(name: str) -> None:
             reference_decoder.decode_shard(data[:nbytes])
 
 
-@pytest.mark.parametrize("name", ["worked_example", "raw_one_sample", "zstd_rle_frame"])
+@pytest.mark.parametrize(
+    "name",
+    ["worked_example", "raw_one_sample", "zstd_rle_frame", "patch_constant", "block_by_hand"],
+)
 def test_no_single_bit_flip_passes(name: str) -> None:
     data, _ = vector("valid", name)
     for bit in range(8 * len(data)):

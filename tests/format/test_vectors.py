@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from dsqformat.bytesource import LocalSource
 from dsqformat.chunk.index import FieldIndex, parse_index
 from dsqformat.chunk.layer_decoding import parse_layers
+from dsqformat.chunk.models import PatchModel
+from dsqformat.chunk.patches import decode_codes
 from dsqformat.coding.dequant import codes_of_chunk
 from dsqformat.dataset.verify import verify_file
 from dsqformat.errors import (
@@ -131,32 +134,51 @@ def test_codes_shapes_and_parameters(name: str) -> None:
 
 
 def index_and_codes(reader: ShardReader, chunk: int, name: str) -> dict[str, Any]:
-    """Parameters of a field in one chunk, as the index says, and its codes."""
+    """Parameters of a field in one chunk, as the index says, its codes and group ids."""
     segments = reader.read_segments(chunk)
     count = int(reader.chunks.sample_count[chunk])
     index = parse_index(reader.schema, segments[0], count, "index").fields[name]
     found = {"shape": index.shape, "codes": [None] * count}
-    if index.field.quantizer == "raw":
-        return found
+    if index.field.quantizer in ("raw", "block"):
+        return found | parameters_of(index)
     own = [
         segments[reader.schema.segment_of[name, layer]]
         for layer in range(index.field.layer_count)
         if (name, layer) in reader.schema.segment_of
     ]
-    if len(own) < index.field.layer_count:
-        return found | parameters_of(index)
-    layers, widths = parse_layers(index, own, reader.head.models.get(name))
-    none_missing = np.zeros(count, "u1")
-    codes = codes_of_chunk(layers, index.value_count, widths, none_missing, index.max_code)
-    found["codes"] = np.split(codes, np.cumsum(index.value_count)[:-1])
+    model = reader.head.models.get(name)
+    if isinstance(model, PatchModel):
+        codes, _, ids = decode_codes(index, own, model)
+        found["group_ids"] = np.split(ids, np.cumsum(id_counts(index))[:-1])
+    elif len(own) == index.field.layer_count:
+        layers, widths = parse_layers(index, own, model)
+        none_missing = np.zeros(count, "u1")
+        codes = codes_of_chunk(layers, index.value_count, widths, none_missing, index.max_code)
+    if len(own) == index.field.layer_count:
+        found["codes"] = np.split(codes, np.cumsum(index.value_count)[:-1])
     return found | parameters_of(index)
+
+
+def id_counts(index: FieldIndex) -> list[int]:
+    """Group ids of each sample (spec 9.4)."""
+    patch, counts = index.field.patch or 1, []
+    for row, shape in enumerate(index.shape.tolist()):
+        kept = math.prod(math.ceil(side / patch) for side in shape[:2])
+        if index.mask:
+            kept = int(index.mask[row].sum())
+        counts.append(kept if math.prod(shape) else 0)
+    return counts
 
 
 def parameters_of(index: FieldIndex) -> dict[str, Any]:
     """The columns of the quantizer."""
-    found = {"bit_width": index.bit_width, "scale": index.scale}
-    found |= {"signed": index.signed} if index.signed is not None else {}
-    return found | ({"offset": index.offset} if index.field.quantizer == "affine" else {})
+    names = {
+        "lsq": ("bit_width", "signed", "scale"),
+        "affine": ("bit_width", "scale", "offset"),
+        "patch": ("bit_width",),
+        "block": ("qp",),
+    }
+    return {name: getattr(index, name) for name in names.get(index.field.quantizer, ())}
 
 
 def read_everything(reader: ShardReader) -> None:
