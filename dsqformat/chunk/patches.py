@@ -148,7 +148,8 @@ def _quantize_one(
         return codes[0], ids[0]
     mask = source.masks[row]
     pixels = pixel_mask(mask, array.shape[0], array.shape[1], field.patch or 1)
-    return codes[0].reshape(array.shape)[pixels].ravel(), ids[0][mask.ravel()]
+    kept = mask.ravel() if array.size else slice(0)
+    return codes[0].reshape(array.shape)[pixels].ravel(), ids[0][kept]
 
 
 # Decoding --------------------------------------------------------------------------------------
@@ -203,6 +204,8 @@ def decode_codes(
     Raises:
         CorruptShardError: the bytes contradict spec 9.
     """
+    if len(segments[0]) and not index.value_count.any():
+        raise CorruptShardError(f"layer 0: {len(segments[0])} bytes, no sample has values")
     ids_segment, first = _divide(memoryview(segments[0]))
     layers, widths = parse_layers(index, [first, *segments[1:]], model.codes)
     missing = (index.stored_width - widths.sum(axis=1)).astype("u1")
@@ -235,11 +238,12 @@ def _id_index(index: FieldIndex, model: PatchModel) -> FieldIndex:
     """Return the index of the group ids: pictures of one value per patch, in one layer."""
     patch = index.field.patch or 1
     grid = np.stack([-(-index.shape[:, axis] // patch) for axis in (0, 1)], axis=1)
-    # A sample without values, such as one of no channels, has no patches.
+    # A sample without values, such as one of no channels, has no group ids.
     grid[np.prod(index.shape, axis=1) == 0] = 0
     counts = np.prod(grid, axis=1)
     if index.mask:
-        counts = np.array([int(mask.sum()) for mask in index.mask], "i8")
+        kept = np.array([int(mask.sum()) for mask in index.mask], "i8")
+        counts = np.minimum(counts, kept)
     field = Field(index.field.name, "float32", (None, None), "affine")
     widths = np.full(len(grid), model.id_width, "u1")
     return FieldIndex(field, grid, index.mask, counts, widths)

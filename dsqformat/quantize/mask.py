@@ -59,5 +59,5 @@ def scatter(
         shape: of the sample.
     """
     sample = np.zeros(shape, values.dtype)
-    sample[pixels] = values.reshape(-1, *shape[2:])
+    sample[pixels] = values.reshape(int(pixels.sum()), *shape[2:])
     return sample
