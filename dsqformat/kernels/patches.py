@@ -11,8 +11,6 @@ from __future__ import annotations
 import cython
 import numpy as np
 
-Level = cython.fused_type(cython.float, cython.uchar)
-
 # Values of a row that are dequantized at a time: their scales and offsets stay in the cache.
 TILE = cython.declare(cython.Py_ssize_t, 1024)
 # Values after which a group may already be worse than the best; a multiple of 4.
@@ -20,6 +18,10 @@ STRIDE = cython.declare(cython.Py_ssize_t, 32)
 # Added to a number of 0 to 255 in double precision, 2^52 leaves no room for a fraction: it rounds
 # half to even. 2^23 does so in single precision.
 WHOLE = cython.declare(cython.double, 4503599627370496.0)
+# Stand for the output that is not asked for.
+NO_FLOATS = np.empty(0, "f4")
+NO_OCTETS = np.empty(0, "u1")
+
 INFINITY = cython.declare(cython.double, float("inf"))
 WHOLE_FLOAT = cython.declare(cython.float, 8388608.0)
 
@@ -152,8 +154,10 @@ def _dequantize(
     patch: cython.Py_ssize_t,
     kept: cython.const[cython.uchar][::1],
     scratch: cython.float[:, ::1],
-    out: Level[::1],
+    floats: cython.float[::1],
+    octets: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
+    """Write floats, or bytes if there is room for none of those."""
     sample: cython.Py_ssize_t
     number: cython.Py_ssize_t
     row: cython.Py_ssize_t
@@ -168,11 +172,13 @@ def _dequantize(
     value: cython.Py_ssize_t = 0
     cell: cython.Py_ssize_t = 0
     first: cython.Py_ssize_t = 0
+    bits: cython.int
     groups: cython.Py_ssize_t = scale.shape[0]
     for number in range(ids.shape[0]):
         if ids[number] >= groups:
             return number
     for sample in range(shapes.shape[0]):
+        bits = cython.cast(cython.int, missing[sample])
         channels = shapes[sample, 2]
         columns = (shapes[sample, 1] + patch - 1) // patch
         row = 0
@@ -194,15 +200,15 @@ def _dequantize(
                     ids, patch * channels, tile, size, scale, offset, first, scratch[0], scratch[1]
                 )
                 for y in range(tall):
-                    if Level is cython.float:
+                    if floats.shape[0] > 0:
                         _emit_floats(
-                            codes, value + y * width + tile, size, missing[sample],
-                            scratch[0], scratch[1], out,
+                            codes, value + y * width + tile, size, bits,
+                            scratch[0], scratch[1], floats,
                         )  # fmt: skip
                     else:
                         _emit_bytes(
-                            codes, value + y * width + tile, size, missing[sample],
-                            scratch[0], scratch[1], scratch[2], out,
+                            codes, value + y * width + tile, size, bits,
+                            scratch[0], scratch[1], scratch[2], octets,
                         )  # fmt: skip
                 tile += size
             value += tall * width
@@ -237,9 +243,12 @@ def dequantize_patches_float32(
         out: as long as `codes`.
     """
     fault: cython.Py_ssize_t
+    octets: cython.uchar[::1] = NO_OCTETS
     scratch: cython.float[:, ::1] = np.empty((3, TILE), "f4")
     with cython.nogil:
-        fault = _dequantize(codes, missing, ids, scale, offset, shapes, patch, kept, scratch, out)
+        fault = _dequantize(
+            codes, missing, ids, scale, offset, shapes, patch, kept, scratch, out, octets
+        )  # fmt: skip
     return fault
 
 
@@ -256,9 +265,12 @@ def dequantize_patches_uint8(
 ) -> cython.Py_ssize_t:
     """As `dequantize_patches_float32`, but write min(255, max(0, rint(fl(x * 255))))."""
     fault: cython.Py_ssize_t
+    floats: cython.float[::1] = NO_FLOATS
     scratch: cython.float[:, ::1] = np.empty((3, TILE), "f4")
     with cython.nogil:
-        fault = _dequantize(codes, missing, ids, scale, offset, shapes, patch, kept, scratch, out)
+        fault = _dequantize(
+            codes, missing, ids, scale, offset, shapes, patch, kept, scratch, floats, out
+        )  # fmt: skip
     return fault
 
 

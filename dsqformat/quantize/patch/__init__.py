@@ -8,15 +8,24 @@ from dsqformat.quantize.patch.dequantization import dequantize_patches
 from dsqformat.quantize.patch.fitting import fit_groups
 from dsqformat.quantize.patch.groups import Method, PatchGroups
 from dsqformat.quantize.patch.quantization import quantize_alone, quantize_patches
-from dsqformat.quantize.patch.storage import largest_group_count, storage_bits
+from dsqformat.quantize.patch.storage import (
+    StorageRow,
+    group_count_for_budget,
+    largest_group_count,
+    storage_bits,
+    storage_rows,
+)
 
 __all__ = [
     "Method",
     "PatchGroups",
+    "StorageRow",
     "dequantize_patches",
     "fit_groups",
+    "group_count_for_budget",
     "largest_group_count",
     "quantize_alone",
     "quantize_patches",
     "storage_bits",
+    "storage_rows",
 ]

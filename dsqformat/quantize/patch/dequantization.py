@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dsqformat import kernels
 from dsqformat.errors import CorruptShardError
-from dsqformat.wire import MAX_VALUES
+from dsqformat.quantize.mask import patch_grid
+from dsqformat.wire import MAX_BIT_WIDTH, MAX_VALUES
 
 _NO_MASK = np.empty(0, "u1")
 
@@ -47,17 +48,28 @@ def dequantize_patches(
 
     Raises:
         CorruptShardError: a group id is too large.
+        TypeError: codes, ids or missing bits are of a wider type.
         ValueError: the arguments do not fit together.
     """
-    sizes, kept = _checked(codes, missing, ids, scale, offset, shapes, patch, masks)
+    sizes = _sizes(shapes, missing)
+    if patch < 1 or scale.ndim != 1 or scale.shape != offset.shape:
+        raise ValueError(f"patches of {patch}, scale {scale.shape}, offset {offset.shape}")
+    side = min(patch, MAX_VALUES)
+    kept, (values, patches) = _NO_MASK, _counts(sizes, side)
+    if masks is not None and len(masks):
+        kept, (values, patches) = _kept(sizes, side, masks)
+    if codes.size != values or ids.size != patches:
+        raise ValueError(
+            f"{codes.size} codes, {ids.size} group ids: expected {values} and {patches}"
+        )
     arguments = (
-        np.ascontiguousarray(codes.reshape(-1), "u2"),
-        np.ascontiguousarray(missing, "u1"),
-        np.ascontiguousarray(ids.reshape(-1), "u2"),
+        _flat(codes, "u2"),
+        _flat(missing, "u1"),
+        _flat(ids, "u2"),
         np.ascontiguousarray(scale, "f4"),
         np.ascontiguousarray(offset, "f4"),
         sizes,
-        min(patch, MAX_VALUES),
+        side,
         kept,
     )
     out: NDArray[Any]
@@ -76,53 +88,61 @@ def dequantize_patches(
     return out.reshape(codes.shape)
 
 
-def _checked(
-    codes: NDArray[np.uint16],
-    missing: NDArray[np.uint8],
-    ids: NDArray[np.uint16],
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-    shapes: NDArray[np.int64],
-    patch: int,
-    masks: Sequence[NDArray[np.bool_]] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Check that all lengths agree; return shapes of three dimensions and the masks as bytes."""
+def _flat(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return values as one row of a dtype that holds them all.
+
+    Raises:
+        TypeError: it does not.
+    """
+    return np.ascontiguousarray(values.reshape(-1).astype(dtype, casting="safe", copy=False))
+
+
+def _sizes(shapes: NDArray[np.int64], missing: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return height, width and channels of each sample, shape (n, 3)."""
     if shapes.ndim != 2 or shapes.shape[1] not in (2, 3) or missing.shape != (len(shapes),):
         raise ValueError(
             f"shapes {shapes.shape} and missing {missing.shape}: expected (n, 2 or 3) and (n,)"
         )
-    if patch < 1 or scale.ndim != 1 or scale.shape != offset.shape:
-        raise ValueError(f"patches of {patch}, scale {scale.shape}, offset {offset.shape}")
-    if missing.max(initial=0) > 16:
-        raise ValueError(f"{missing.max()} missing bits, expected at most 16")
+    if missing.max(initial=0) > MAX_BIT_WIDTH:
+        raise ValueError(f"{missing.max()} missing bits, expected at most {MAX_BIT_WIDTH}")
     sizes = np.ones((len(shapes), 3), "i8")
     sizes[:, : shapes.shape[1]] = shapes
-    if len(sizes) and not (sizes.min() >= 0 and sizes.max() <= MAX_VALUES):
-        raise ValueError(f"sides {sizes.min()} to {sizes.max()}, expected 0 to 2^28")
-    side = min(patch, MAX_VALUES)
-    grids = -(-sizes[:, :2] // side)
-    kept = _NO_MASK
+    # Two factors at a time, because all three may leave 64 bits.
+    least, most = sizes.min(initial=0), sizes.max(initial=0)
+    if least >= 0 and most <= MAX_VALUES:
+        most = (sizes[:, 0] * sizes[:, 1]).max(initial=0)
+        if most <= MAX_VALUES:
+            most = sizes.prod(axis=1).max(initial=0)
+    if least < 0 or most > MAX_VALUES:
+        raise ValueError("a sample of negative size or more than 2^28 values")
+    return sizes
+
+
+def _counts(sizes: NDArray[np.int64], patch: int) -> tuple[int, int]:
+    """Return values and patches of all samples; one without values has no patches."""
+    values = sizes.prod(axis=1)
+    patches = (-(-sizes[:, :2] // patch)).prod(axis=1)
+    return int(values.sum()), int(patches[values > 0].sum())
+
+
+def _kept(
+    sizes: NDArray[np.int64], patch: int, masks: Sequence[NDArray[np.bool_]]
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return masks as bytes, after one another, and how many values and patches they keep."""
+    if len(masks) != len(sizes):
+        raise ValueError(f"{len(masks)} masks of {len(sizes)} samples")
     values = patches = 0
-    for row, (height, width, channels) in enumerate(sizes.tolist()):
-        rows, columns = grids[row].tolist()
-        if masks:
-            mask = masks[row]
-            if mask.shape != (rows, columns):
-                raise ValueError(f"sample {row}: mask {mask.shape}, expected {(rows, columns)}")
-            tall = np.minimum(side, height - np.arange(rows) * side)
-            wide = np.minimum(side, width - np.arange(columns) * side)
-            values += int(tall @ mask @ wide) * channels
-            patches += int(mask.sum()) if channels else 0
-        else:
-            values += height * width * channels
-            # A sample without values has no patches.
-            patches += rows * columns if channels else 0
-    if masks:
-        if len(masks) != len(sizes):
-            raise ValueError(f"{len(masks)} masks of {len(sizes)} samples")
-        kept = np.concatenate([np.ravel(mask) for mask in masks]).astype("u1")
-    if codes.size != values or ids.size != patches:
-        raise ValueError(
-            f"{codes.size} codes, {ids.size} group ids: expected {values} and {patches}"
-        )
-    return sizes, kept
+    for row, ((height, width, channels), mask) in enumerate(
+        zip(sizes.tolist(), masks, strict=True)
+    ):
+        grid = patch_grid(height, width, patch)
+        if mask.shape != grid or mask.dtype != np.bool_:
+            raise ValueError(
+                f"sample {row}: mask {mask.shape} of {mask.dtype}, expected {grid} of bool"
+            )
+        tall = np.minimum(patch, height - patch * np.arange(grid[0]))
+        wide = np.minimum(patch, width - patch * np.arange(grid[1]))
+        values += int(tall @ mask @ wide) * channels
+        patches += int(mask.sum()) if channels else 0
+    kept = np.concatenate([np.ravel(mask) for mask in masks]).view("u1")
+    return kept, (values, patches)

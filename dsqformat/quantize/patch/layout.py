@@ -21,15 +21,26 @@ class PatchBlock:
         values: shape (m, values of a patch), one row per patch.
         numbers: int64, shape (m,), number of each patch: sample by sample, in raster order.
         place: where they are: rows and columns of pixels, as slices.
+        size: rows and columns of pixels of a patch.
     """
 
     values: NDArray[Any]
     numbers: NDArray[np.int64]
     place: tuple[slice, slice]
+    size: tuple[int, int]
 
 
 def patch_count(shape: Sequence[int], patch: int) -> int:
-    """Return the patches of a sample (height, width[, channels]); none if it has no values."""
+    """Return the patches of a sample (height, width[, channels]); none if it has no values.
+
+    Raises:
+        ValueError: the shape or the side is not allowed.
+    """
+    if len(shape) not in (2, 3) or patch < 1:
+        raise ValueError(
+            f"patch: samples of shape {tuple(shape)}, patches of {patch}: "
+            "expected (height, width) or (height, width, channels), and at least 1"
+        )
     rows, columns = patch_grid(shape[0], shape[1], patch)
     return rows * columns if math.prod(shape) else 0
 
@@ -39,16 +50,12 @@ def cut(values: NDArray[Any], patch: int) -> list[PatchBlock]:
 
     Args:
         values: shape (n, height, width) or (n, height, width, channels).
-        patch: side p, at least 1.
+        patch: side p.
 
     Raises:
         ValueError: the shape or the side is not allowed.
     """
-    if values.ndim not in (3, 4) or patch < 1:
-        raise ValueError(
-            f"patch: samples of shape {values.shape[1:]}, patches of {patch}: "
-            "expected (height, width) or (height, width, channels), and at least 1"
-        )
+    patch_count(values.shape[1:], patch)
     count, height, width = values.shape[:3]
     channels = values.shape[3] if values.ndim == 4 else 1
     pictures = values.reshape(count, height, width, channels)
@@ -66,24 +73,22 @@ def cut(values: NDArray[Any], patch: int) -> list[PatchBlock]:
                 rows.start // patch : rows.start // patch + down,
                 columns.start // patch : columns.start // patch + across,
             ]
-            size = tall * wide * channels
-            flat = cells.reshape(count * down * across, size)
-            blocks.append(PatchBlock(flat, which.ravel(), (rows, columns)))
+            flat = cells.reshape(count * down * across, tall * wide * channels)
+            blocks.append(PatchBlock(flat, which.ravel(), (rows, columns), (tall, wide)))
     return blocks
 
 
-def place(block: PatchBlock, patch: int, out: NDArray[Any]) -> None:
+def place(block: PatchBlock, out: NDArray[Any]) -> None:
     """Undo `cut` for the patches of one size.
 
     Args:
         block: as `cut` returned it; its values may have changed.
-        patch: side p.
         out: shape of the samples, C-contiguous; where to write.
     """
     count, height, width = out.shape[:3]
     channels = out.shape[3] if out.ndim == 4 else 1
     rows, columns = block.place
-    tall, wide = min(patch, rows.stop - rows.start), min(patch, columns.stop - columns.start)
+    tall, wide = block.size
     down, across = (rows.stop - rows.start) // tall, (columns.stop - columns.start) // wide
     cells = block.values.reshape(count, down, across, tall, wide, channels)
     pictures = out.reshape(count, height, width, channels)

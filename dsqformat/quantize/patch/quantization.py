@@ -68,7 +68,7 @@ def _quantize_part(
         found = assign(unit, groups)
         if left_out is not None:
             found.codes[left_out], found.group[left_out] = 0, 0
-        place(replace(block, values=found.codes), groups.patch, codes)
+        place(replace(block, values=found.codes), codes)
         ids[block.numbers] = found.group
 
 
@@ -92,5 +92,5 @@ def quantize_alone(values: NDArray[Any], bits: int, patch: int) -> NDArray[np.fl
         if unit.size:
             codes = coded_in(unit, own, np.arange(len(unit))).codes
             part = codes * scale[:, np.newaxis] + low[:, np.newaxis]
-            place(replace(block, values=part), patch, back)
+            place(replace(block, values=part), back)
     return back

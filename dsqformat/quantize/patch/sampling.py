@@ -42,15 +42,13 @@ def sample_patches(
     Raises:
         ValueError: a shape, dtype or side is not allowed.
     """
-    if patch < 1:
-        raise ValueError(f"patches of {patch}, expected at least 1")
     shapes = [values.shape[1:]] if isinstance(values, np.ndarray) else [v.shape for v in values]
     repeat = len(values) if isinstance(values, np.ndarray) else 1
     patches = repeat * sum(patch_count(shape, patch) for shape in shapes)
     value_count = repeat * sum(map(math.prod, shapes))
     share = min(1.0, FIT_PATCHES / max(patches, 1), FIT_VALUES / max(value_count, 1))
     limit = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
-    rows: dict[int, list[Floats]] = {}
+    rows: dict[tuple[int, ...], list[Floats]] = {}
     first = 0
     for begin, part in sample_parts(values):
         for block in cut(part, patch):
@@ -59,7 +57,8 @@ def sample_patches(
             if masks is not None:
                 chosen &= flat_masks(masks[begin : begin + len(part)])[block.numbers]
             if block.values.size and chosen.any():
-                rows.setdefault(block.values.shape[1], []).append(as_unit(block.values[chosen]))
+                size = *block.size, block.values.shape[1]
+                rows.setdefault(size, []).append(as_unit(block.values[chosen]))
         first += len(part) * patch_count(part.shape[1:], patch)
     return [np.concatenate(parts) for parts in rows.values()]
 
