@@ -76,7 +76,7 @@ cdef inline int read_coarse(
         if k - first < 3:
             g = g1 if k - first == 1 else g2
             m += min(64, (g if g >= 0 else -g) >> 3)
-        table = tables[base + open_ + bands[k] + levels[m & 4095]]
+        table = tables[base + open_ + bands[k] + levels[m & 8191]]
         low = <unsigned int>(x & 4095)
         f1 = tables[table + 1]
         if low < f1:

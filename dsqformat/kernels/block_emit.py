@@ -109,7 +109,7 @@ def _emit_coarse(
         if k - first < 3:
             g = g1 if k - first == 1 else g2
             m += min(64, (g if g >= 0 else -g) >> 3)
-        m = cython.cast(cython.int, base + open_ + bands[k] + levels[m & 4095]) << 5
+        m = cython.cast(cython.int, base + open_ + bands[k] + levels[m & 8191]) << 5
         if k > last:
             symbols[n] = m | 1
             n += 1
@@ -227,7 +227,7 @@ def _emit_refined(
         elif over:
             continue
         else:
-            d = (base + open_ + bands[k] + levels[shorts[place] & 4095]) << 5
+            d = (base + open_ + bands[k] + levels[shorts[place] & 8191]) << 5
             if k > last:
                 symbols[n] = d | 1
                 n += 1

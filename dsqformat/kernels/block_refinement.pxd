@@ -88,7 +88,7 @@ cdef inline int read_refinement(
             continue
         else:
             place = places[k]
-            table = tables[base + open_ + bands[k] + levels[shorts[place] & 4095]]
+            table = tables[base + open_ + bands[k] + levels[shorts[place] & 8191]]
             low = <unsigned int>(x & 4095)
             f1 = tables[table + 1]
             if low < f1:

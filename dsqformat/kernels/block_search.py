@@ -128,7 +128,7 @@ def _search_plane(
             if k - first < 3:
                 d = g1 if k - first == 1 else g2
                 m += min(64, (d if d >= 0 else -d) >> 3)
-            row = map_[base + open_ + bands[k] + levels[m & 4095]]
+            row = map_[base + open_ + bands[k] + levels[m & 8191]]
         if open_ > 0:
             cost = spent + tail
             if k < stop:

@@ -31,7 +31,7 @@ MAX_CODE: Final = 32767
 
 BANDS: Final = 7
 LEVELS: Final = 13
-LEVEL_INPUTS: Final = 4096
+LEVEL_INPUTS: Final = 8192  # what is expected of a coefficient stays below 6500
 STRIDE: Final = 34  # of the accumulators of expected magnitude: two guard columns
 
 # Contexts of layer 0.
