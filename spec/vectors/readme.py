@@ -6,7 +6,8 @@ INTRODUCTION = """\
 # Conformance vectors of the DSQ format, version 1
 
 Written by `python spec/vectors/generate.py`, which imports no reader and no writer of the format:
-`builder.py` lays out bytes, `expected.py` says what they mean.
+`builder.py` and `block_writer.py` lay out bytes, `expected.py` and `block_pixels.py` say what
+they mean.
 `python spec/reference_decoder.py --vectors spec/vectors` runs them all.
 The library runs them in `tests/format/test_vectors.py`.
 Real zstd frames, models and rANS segments stand in `frames.json` and `models.json`.
@@ -32,14 +33,15 @@ and rejects every invalid one with the stated kind of error.
 | Member of a field | Meaning |
 |---|---|
 | `shape`, `mask` | of each sample; mask null: all patches kept |
-| `codes` | of each sample: its kept values with all layers, in C order; null for `raw` |
+| `codes` | of each sample: its kept values with all layers, in C order; null for `raw` and `block` |
+| `group_ids` | only of `patch`: of each sample those of its kept patches, in raster order |
 | `bit_width`, ... | the columns of the quantizer |
 | `layers` | for M = "1", "2", ...: what the first M layers decode to |
 
 Each member of `layers` has `values_sha256`, over the little-endian bytes of the values of all
-samples one after the other, left-out ones as 0 (binary32 for `lsq` and `affine`, the dtype of the
-field for `raw`); `first_values`, the first four of them; and, only for dtype `uint8`,
-`picture_sha256`, over the integer pictures v of section 10.3.
+samples one after the other, left-out ones as 0 (the dtype of the field for `raw`, binary32 for all
+others); `first_values`, the first four of them; and, only for dtype `uint8`, `picture_sha256`, over
+the integer pictures v of section 10.3 (of `block`: A.9.3).
 
 Floats are strings in hexadecimal notation (`0x1.8p+0`, C99 `%a`), `nan`, `inf` or `-inf`; bytes
 are hexadecimal digits; integers may need 64 bits.

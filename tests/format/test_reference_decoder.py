@@ -137,6 +137,18 @@ def test_rounding_is_that_of_binary32(seed: int) -> None:
         assert reference_decoder.fl(a + b) == total
 
 
+def test_worked_example_of_blocks_is_that_of_the_text() -> None:
+    data, _ = vector("valid", "block_by_hand")
+    text = (SPEC / "format.md").read_text("utf-8").partition("### 18.5 ")[2].partition("\n## ")[0]
+    for digits in ("01 00 00 01", "00 08", "B8 00 BA 10", "FE 0F"):
+        assert f"`{digits}`" in text
+    model = bytes.fromhex("01 00 00 01 00 08") + bytes(7) + bytes.fromhex("B8 00 BA 10")
+    assert model in data
+    assert data.endswith(bytes.fromhex("02 01 00 02 00 00 00 00 FE 0F"))
+    (sample,) = reference_decoder.decode_shard(data)["fields"]["x"]
+    assert sample["picture"] == [126] * 16
+
+
 def test_command_line_prints_a_summary() -> None:
     path = VECTORS / "v1" / "valid" / "worked_example.dsq"
     decoder = SPEC / "reference_decoder.py"
