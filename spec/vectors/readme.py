@@ -33,7 +33,7 @@ and rejects every invalid one with the stated kind of error.
 | Member of a field | Meaning |
 |---|---|
 | `shape`, `mask` | of each sample; mask null: all patches kept |
-| `codes` | of each sample: its kept values with all layers, in C order; null for `raw` and `block` |
+| `codes` | of each sample: its kept values with all layers, in C order; null for `raw`, `block` |
 | `group_ids` | only of `patch`: of each sample those of its kept patches, in raster order |
 | `bit_width`, ... | the columns of the quantizer |
 | `layers` | for M = "1", "2", ...: what the first M layers decode to |
