@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsqformat.errors import SampleError
 from dsqformat.quantize.patch.groups import PatchGroups, as_unit, assign, coded_in
 from dsqformat.quantize.patch.layout import cut, patch_count, place
-from dsqformat.quantize.patch.sampling import flat_masks, sample_parts
+from dsqformat.quantize.patch.sampling import PART_VALUES, flat_masks, sample_parts
 
 
 def quantize_patches(
@@ -55,21 +55,24 @@ def _quantize_part(
     first: int,
 ) -> None:
     for block in cut(values, groups.patch):
-        unit = as_unit(block.values)
-        if not unit.size:
-            continue
-        left_out = None if kept is None else ~kept[block.numbers]
-        if left_out is not None:
-            unit[left_out] = 0
-        finite = np.isfinite(unit).all(axis=1)
-        if not finite.all():
-            row = first + int(block.numbers[finite.argmin()]) // (len(ids) // len(values))
-            raise SampleError(f"sample {row}: a value is NaN or infinite")
-        found = assign(unit, groups)
-        if left_out is not None:
-            found.codes[left_out], found.group[left_out] = 0, 0
-        place(replace(block, values=found.codes), codes)
-        ids[block.numbers] = found.group
+        found = np.empty(block.values.shape, "u1")
+        step = max(1, PART_VALUES // max(1, block.values.shape[1]))
+        for begin in range(0, len(found) if found.size else 0, step):
+            rows = slice(begin, begin + step)
+            numbers = block.numbers[rows]
+            patches = as_unit(block.values[rows])
+            left_out = None if kept is None else ~kept[numbers]
+            if left_out is not None:
+                patches[left_out] = 0
+            finite = np.isfinite(patches).all(axis=1)
+            if not finite.all():
+                row = first + int(numbers[finite.argmin()]) // (len(ids) // len(values))
+                raise SampleError(f"sample {row}: a value is NaN or infinite")
+            part = assign(patches, groups)
+            if left_out is not None:
+                part.codes[left_out], part.group[left_out] = 0, 0
+            found[rows], ids[numbers] = part.codes, part.group
+        place(replace(block, values=found), codes)
 
 
 def quantize_alone(values: NDArray[Any], bits: int, patch: int) -> NDArray[np.float32]:
