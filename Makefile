@@ -18,10 +18,10 @@ VECTORS := $(wildcard tests/format/test_vectors.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo figures check test soak bench build checked pin clean distclean
+.PHONY: help setup demo figures check test soak bench bench-codec build checked pin clean distclean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(INSTALLED)  ## Make .venv with everything in it (TORCH=, PYTHON= override)
 
@@ -44,6 +44,9 @@ test: $(INSTALLED) $(CHECKED)  ## All tests at everyday counts (under 10 minutes
 
 soak: $(INSTALLED) $(CHECKED)  ## All tests at full counts
 	DSQ_SOAK=1 $(BIN)/pytest -m "not bench" -o faulthandler_timeout=3600
+
+bench-codec: $(INSTALLED)  ## Bytes and speed beside picture codecs (DSQ_DATA=, ARGS=; an hour)
+	$(BIN)/dsq bench codec $(ARGS)
 
 bench: $(INSTALLED)  ## Measure speeds and ratios
 	$(BIN)/pytest -m bench -s tests/benchmarks

@@ -60,6 +60,11 @@ COMMANDS: dict[str, CommandInfo] = {
     "gc": CommandInfo(
         "Remove what no ref of a dataset reaches.", target="dsqformat.commands.gc:gc"
     ),
+    "bench": CommandInfo(
+        "Measure bytes and speed beside picture codecs.",
+        "bench",
+        "dsqformat.bench.command:app",
+    ),
     "demo": CommandInfo("Pack, serve, stream and train on real photographs.", "demo"),
 }
 
