@@ -39,7 +39,7 @@ def block_by_hand():
 def block_of_no_bytes():
     model = quiet_model(3, 2, flags=1, channel_offsets=[1600, 2049, 0])
     pictures = [BlockPicture(40, 33, qp) for qp in (100, 3, 175)]
-    zeros = builder.rans_layer([bytes(19), bytes(16), b""], 1, 0, 5)
+    zeros = builder.rans_layer([bytes(43), bytes(40), b""], 1, 0, 6)
     data = {
         "x": block_data(model, pictures, 2),
         "zeros": block_data(quiet_model(sizes=(0, 1)), [BlockPicture(8, 8)] * 3, rans={0: zeros}),

@@ -1,4 +1,4 @@
-"""Reading symbols in NumPy, one from each of many streams at a time (SPEC 8)."""
+"""Reading symbols in NumPy, one from each of many streams at a time (spec A.8)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Coder:
         self.x = np.array(
             [int.from_bytes(s[:h], "little") for s, h in zip(streams, heads, strict=True)], "i8"
         )
-        for lane in range(len(streams)):
+        for lane, own in enumerate(words):
+            if not self.x[lane]:
+                # Words of 0 leave a state of 0; past them two words fill it.
+                self.at[lane] += int((own != 0).argmax()) if own.any() else len(own)
             self._refill(lane)
             self._refill(lane)
 
