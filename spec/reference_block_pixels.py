@@ -64,18 +64,18 @@ def coefficient(model, layers, qp, plane, s, place, q):
 def block_pixels(coefficients, s):
     """Section A.9.2: p of a block, of its coefficients by place; those that are 0 may be left out.
 
-    A column u without coefficients has h(n, u) = 0.
+    A column u without coefficients has w(n, u) = 0.
     """
     size, basis_, limit = 4 << s, BASES[4 << s], 65535 >> s
     columns = {u for _, u in coefficients}
     pixels = []
     for n in range(size):
-        h = dict.fromkeys(columns, 32)
+        w = dict.fromkeys(columns, 32)
         for (v, u), c in coefficients.items():
-            h[u] += basis_[v][n] * c
-        h = {u: clamp(total >> 6, limit) for u, total in h.items()}
+            w[u] += basis_[v][n] * c
+        w = {u: clamp(total >> 6, limit) for u, total in w.items()}
         rows = [
-            sum(value * basis_[u][m] for u, value in h.items()) + (1 << 8 - s) >> 9 - s
+            sum(value * basis_[u][m] for u, value in w.items()) + (1 << 8 - s) >> 9 - s
             for m in range(size)
         ]
         pixels.append([clamp(value, 7167) for value in rows])

@@ -46,8 +46,8 @@ def pixels(model, codes, s, plane, qp, layers):
     limit = 65535 >> s
     c = np.sign(value) * np.minimum(limit, np.abs(value) + (1 << 4 + 2 * s) >> 5 + 2 * s)
     b = basis(size)
-    h = np.clip(b.T @ c + 32 >> 6, -limit, limit)
-    return np.clip((h @ b + (1 << 8 - s)) >> 9 - s, -7167, 7167)
+    half = np.clip(b.T @ c + 32 >> 6, -limit, limit)
+    return np.clip((half @ b + (1 << 8 - s)) >> 9 - s, -7167, 7167)
 
 
 def levels(model, picture, layers):
