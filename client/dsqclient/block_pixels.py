@@ -127,7 +127,7 @@ def _parts(shapes: NDArray[np.int32], planes: int) -> Iterator[slice]:
 def _inverse(
     values: torch.Tensor, leaves: torch.Tensor, shapes: torch.Tensor, planes: int
 ) -> torch.Tensor:
-    """Return planes in sixteenths of a level, float32, laid out as the coefficients (SPEC 9.2).
+    """Return planes in sixteenths of a level, float32, laid out as the coefficients (spec A.9.2).
 
     Args:
         values: float32, coefficients of some samples.
@@ -172,7 +172,7 @@ def _channels(
     shapes: NDArray[np.int64],
     out: torch.Tensor,
 ) -> None:
-    """Write the channels of some samples, cropped and interleaved, to `out` (SPEC 9.3)."""
+    """Write the channels of some samples, cropped and interleaved, to `out` (spec A.9.3)."""
     place, planes = pixels.device, model.planes
     matrix = torch.from_numpy(channel_matrix(planes, model.rgb).astype("f4")).to(place)
     shifts = torch.from_numpy(channel_shifts(model.channel_offsets).astype("f4")).to(place)

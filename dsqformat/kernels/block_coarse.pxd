@@ -1,4 +1,4 @@
-# Layer 0 of one plane of one block: from a stream to codes (SPEC 4.1).
+# Layer 0 of one plane of one block: from a stream to codes (spec A.4.1).
 
 from dsqformat.kernels.block_context cimport (
     CLASSES, DC_FIRST, SIGN_FIRST, cross, gradient_class, push, spread

@@ -1,4 +1,4 @@
-# Contexts from the neighbourhood of a coefficient (SPEC 5): shared by decoder and encoder.
+# Contexts from the neighbourhood of a coefficient (spec A.5): shared by decoder and encoder.
 #
 # A .pxd, because inline functions of one compiled module can be used by another only from there.
 

@@ -1,4 +1,4 @@
-"""From the streams of block-coded pictures to pixels: one call for all streams (SPEC 4 to 9).
+"""From the streams of block-coded pictures to pixels: one call for all streams (spec A.4 to 9).
 
 Cython compiles this module ahead of time. The caller, `dsqformat.coding.block.decoding`, checks
 that tables, offsets and workspaces fit together; after that no stream, whatever its bytes, makes

@@ -1,4 +1,4 @@
-"""From codes to the symbols of one layer: the writing half of `block_decode` (SPEC 3 and 4).
+"""From codes to the symbols of one layer: the writing half of `block_decode` (spec A.3 and 4).
 
 Cython compiles this module ahead of time. Nothing here checks lengths:
 `dsqformat.coding.block.encoding` gives arrays that fit together.

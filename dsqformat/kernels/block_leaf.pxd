@@ -1,4 +1,4 @@
-# One block of a picture with all its layers and planes: from streams to codes (SPEC 3 and 4).
+# One block of a picture with all its layers and planes: from streams to codes (spec A.3 and 4).
 
 from dsqformat.kernels.block_coarse cimport read_coarse
 from dsqformat.kernels.block_context cimport SPAN, STRIDE, clear

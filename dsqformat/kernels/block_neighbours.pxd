@@ -1,4 +1,4 @@
-# What a block sees of the blocks left of it and above: their sizes, profiles and edges (SPEC 4).
+# What a block sees of the blocks left of it and above: their sizes, profiles and edges (spec A.4).
 #
 # Rows of cells of 4x4 pixels lie in rings of 16: a superblock and the one above it.
 

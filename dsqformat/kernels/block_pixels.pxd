@@ -1,4 +1,4 @@
-# From codes to pixels: dequantization, inverse transform and channels (SPEC 9).
+# From codes to pixels: dequantization, inverse transform and channels (spec A.9).
 #
 # Sums of products stay below 2^24, so that they are exact in binary32 and vectorize with the least
 # instruction set of the platform.
@@ -47,7 +47,7 @@ cdef inline void transform_rows(
 cdef inline int dequantize(
     int a, int offset, long long step, int size
 ) noexcept nogil:
-    """Return the coefficient of a code; the offset is added to its magnitude (SPEC 9.1)."""
+    """Return the coefficient of a code; the offset is added to its magnitude (spec A.9.1)."""
     cdef int shift = 5 + 2 * size
     cdef long long half = <long long>1 << (shift - 1)
     cdef long long limit = 65535 >> size

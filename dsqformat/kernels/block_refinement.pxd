@@ -1,4 +1,4 @@
-# A refinement layer of one plane of one block: one more bit for its codes (SPEC 4.2).
+# A refinement layer of one plane of one block: one more bit for its codes (spec A.4.2).
 
 from dsqformat.kernels.block_context cimport (
     BIT_FIRST, CLASSES, CONTEXTS, DC_BIT_FIRST, REFINEMENT_CONTEXTS, STRIDE, cross, push, spread

@@ -1,4 +1,4 @@
-# Reading symbols from streams (SPEC 8): the state of a coder and its tables.
+# Reading symbols from streams (spec A.8): the state of a coder and its tables.
 #
 # A .pxd, like all files beside it: inline functions of one compiled module can be used by another
 # only from there, and each of them runs once per symbol or block.

@@ -1,4 +1,4 @@
-"""From symbols to the bytes of a stream (SPEC 8).
+"""From symbols to the bytes of a stream (spec A.8).
 
 Cython compiles this module ahead of time. Nothing here checks lengths:
 `dsqformat.coding.block.encoding` gives arrays that fit together.
@@ -26,7 +26,7 @@ def finish(
     first: cython.Py_ssize_t,
     out: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
-    """Code symbols, last first, as one stream at the end of `out` (SPEC 8).
+    """Code symbols, last first, as one stream at the end of `out` (spec A.8).
 
     Args:
         symbols: of `emit`.

@@ -1,4 +1,4 @@
-# From values to symbols (SPEC 4.1): what the encoder's search and its output share.
+# From values to symbols (spec A.4.1): what the encoder's search and its output share.
 
 
 cdef inline int log2_floor(

@@ -1,4 +1,4 @@
-"""Strings of bits with exp-Golomb numbers, most significant bit first (SPEC 7.1)."""
+"""Strings of bits with exp-Golomb numbers, most significant bit first (spec A.7.1)."""
 
 from __future__ import annotations
 

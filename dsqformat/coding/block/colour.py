@@ -1,4 +1,4 @@
-"""Channels to planes: an orthonormal transform of red, green and blue (SPEC 9.3)."""
+"""Channels to planes: an orthonormal transform of red, green and blue (spec A.9.3)."""
 
 from __future__ import annotations
 

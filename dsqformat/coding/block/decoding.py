@@ -1,4 +1,4 @@
-"""From layer streams to pictures or to coefficients (SPEC 3 to 9)."""
+"""From layer streams to pictures or to coefficients (spec A.3 to 9)."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def decode_coefficients(
     samples_per_stream: int,
     threads: int = 1,
 ) -> Coefficients:
-    """Decode as `decode_ranges` does, but stop before the inverse transforms (SPEC 9.1).
+    """Decode as `decode_ranges` does, but stop before the inverse transforms (spec A.9.1).
 
     Args:
         model: as of `decode_ranges`, like all that follow.

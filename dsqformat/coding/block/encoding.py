@@ -1,4 +1,4 @@
-"""From pictures to a model, codes and streams (SPEC 10, informative)."""
+"""From pictures to a model, codes and streams (spec A.10, informative)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dsqformat.coding.block.layout import (
     MAX_LAYERS,
     MAX_QP,
     MAX_SIDE,
+    MAX_TABLES,
     REFINEMENT_CONTEXTS,
     SIGN_FIRST,
     SIZES,
@@ -112,7 +113,7 @@ def fit(
         ValueError: no pictures, or wrong options.
     """
     options = options or Options()
-    sample, qps = _sample(pictures, qp)
+    sample, qps = fitting_sample(pictures, qp)
     model = _blank(sample, options)
     search = _first_costs()
     for _ in range(max(1, options.passes)):
@@ -293,6 +294,13 @@ def _blank(sample: Sequence[NDArray[np.uint8]], options: Options) -> BlockModel:
     known = {4: 0, 8: 1, 16: 2, 32: 3}
     if not 1 <= options.layers <= MAX_LAYERS or not set(sizes) <= set(known):
         raise ValueError(f"layers {options.layers}, sizes {sizes}: expected 1 to 4, of 4 to 32")
+    if sizes[0] > sizes[1] or not 1 <= options.max_tables <= MAX_TABLES:
+        raise ValueError(
+            f"sizes {sizes}, max_tables {options.max_tables}: expected the smaller size first, "
+            f"1 to {MAX_TABLES} tables"
+        )
+    if len(options.weights) != len(FLAT) or not all(1 <= w <= 255 for w in options.weights):
+        raise ValueError(f"weights {options.weights}, expected 16 of 1 to 255")
     total = sum(p.reshape(-1, planes).sum(0, dtype="i8") for p in sample)
     count = sum(p.shape[0] * p.shape[1] for p in sample)
     offsets = np.rint(16 * np.asarray(total) / count).astype(int).tolist()
@@ -312,7 +320,7 @@ def _qps(
     return np.ascontiguousarray(qps)
 
 
-def _sample(
+def fitting_sample(
     pictures: Sequence[NDArray[np.uint8]], qp: int | Sequence[int] | NDArray[np.integer[Any]]
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
     """Return pictures evenly spread over all, cropped, of FIT_VALUES at most."""

@@ -38,7 +38,7 @@ class Coefficients:
     """Dequantized coefficients of some samples, before the inverse transforms.
 
     Attributes:
-        values: float32, one dimension, whole numbers c of SPEC 9.1: for each sample an array of
+        values: float32, one dimension, whole numbers c of spec A.9.1: for each sample an array of
             shape (planes, padded height, padded width) in C order, where each block stands in the
             place of its pixels, vertical frequencies downwards.
         leaves: uint8, one dimension: for each sample an array of shape (padded height / 4, padded

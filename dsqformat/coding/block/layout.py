@@ -1,4 +1,4 @@
-"""The constants of the block syntax as arrays: scans, bands, levels, bases, steps (SPEC 2 to 5).
+"""The constants of the block syntax as arrays: scans, bands, levels, bases, steps (spec A.2 to 5).
 
 Everything here follows from a few formulas of the specification; the kernels and the plain
 decoders read the same arrays.

@@ -1,4 +1,4 @@
-"""What all pictures of a shard share: geometry, colour, reconstruction and tables (SPEC 6, 7)."""
+"""What all pictures of a shard share: geometry, colour, reconstruction and tables (spec A.6, 7)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BlockModel:
     search: LayerTables | None = None
 
     def to_bytes(self) -> bytes:
-        """Return the model as SPEC 6 lays it out."""
+        """Return the model as spec A.6 lays it out."""
         flags = _RGB * self.rgb | _WEIGHTED * (self.weights != FLAT)
         out = _HEAD.pack(self.planes, flags, self.smallest | self.largest << 4, len(self.layers))
         out += struct.pack(f"<{self.planes}H", *self.channel_offsets)

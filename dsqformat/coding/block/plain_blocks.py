@@ -1,4 +1,4 @@
-"""Codes of blocks in NumPy, the same block of many streams at a time (SPEC 4).
+"""Codes of blocks in NumPy, the same block of many streams at a time (spec A.4).
 
 Arrays have lanes last: values of all lanes at one place lie side by side. A lane that has met the
 end of its block reads nothing until all have.
@@ -42,7 +42,7 @@ _PUSHED: Final = (
 
 
 def field_of(seen: NDArray[np.int64], done: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Return expected magnitudes before the first code, shape ((T + 3)^2, lanes) (SPEC 4.3).
+    """Return expected magnitudes before the first code, shape ((T + 3)^2, lanes) (spec A.4.3).
 
     Args:
         seen: sum of the profiles of the neighbours, shape (8, 8, lanes).
@@ -199,7 +199,7 @@ def read_refinement(
 
 
 def profile_of(codes: Values, size: int, weight: int) -> Values:
-    """Return what later blocks see of blocks, shape (8, 8, lanes) (SPEC 4.3).
+    """Return what later blocks see of blocks, shape (8, 8, lanes) (spec A.4.3).
 
     Args:
         codes: shape (T * T, lanes).

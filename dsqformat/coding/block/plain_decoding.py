@@ -1,4 +1,4 @@
-"""Decoding without compiled kernels: NumPy steps all streams of a segment at once (SPEC 3 to 9).
+"""Decoding without compiled kernels: NumPy steps all streams of a segment at once (spec A.3 to 9).
 
 Every stream is a lane. Lanes whose next block has the same size read it together; the others wait
 until theirs is what most wait for.

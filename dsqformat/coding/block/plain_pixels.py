@@ -1,4 +1,4 @@
-"""From codes to pixels in NumPy, all blocks of a size at once (SPEC 9).
+"""From codes to pixels in NumPy, all blocks of a size at once (spec A.9).
 
 The products of matrices may come from elsewhere: binary32 is exact, because every sum stays
 below 2^24, so torch on a CPU or a GPU (with TF32 off) returns the same bytes.

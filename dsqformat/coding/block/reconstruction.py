@@ -1,4 +1,4 @@
-"""Where to put a value inside its interval, for every prefix of the layers (SPEC 9.1)."""
+"""Where to put a value inside its interval, for every prefix of the layers (spec A.9.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probability tables of one layer: from histograms to tables, to bytes and back (SPEC 7).
+"""Probability tables of one layer: from histograms to tables, to bytes and back (spec A.7).
 
 A table is the list of starts of 32 symbols in 4096 slots; symbol 31 is the escape, which every
 table has. Contexts share tables: a map gives the table of each.
@@ -72,7 +72,7 @@ class LayerTables:
 
 
 def frequencies(logits: tuple[int, ...]) -> list[int]:
-    """Return the 32 frequencies, sum 4096, that a list of logits stands for (SPEC 7.2)."""
+    """Return the 32 frequencies, sum 4096, that a list of logits stands for (spec A.7.2)."""
     left = 1 << 28
     shares = []
     for z in logits:
@@ -128,7 +128,7 @@ def fit_tables(counts: NDArray[np.int64], max_tables: int = MAX_TABLES) -> Layer
 
 
 def write_tables(tables: LayerTables, out: BitWriter) -> None:
-    """Append tables and map (SPEC 7.1)."""
+    """Append tables and map (spec A.7.1)."""
     out.unsigned(len(tables.logits) - 1)
     before = [0] * SYMBOLS
     length = 0

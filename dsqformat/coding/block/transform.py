@@ -1,4 +1,4 @@
-"""Forward transforms, in floating point: only the encoder needs them (SPEC 9.2 is the inverse)."""
+"""Forward transforms, in floating point, for the encoder; spec A.9.2 is the inverse."""
 
 from __future__ import annotations
 
