@@ -213,13 +213,16 @@ def _parse_shape(field: Field, reader: ColumnReader, where: str) -> NDArray[np.i
 
 
 def _checked_product(shape: NDArray[np.int64], where: str) -> NDArray[np.int64]:
-    """Values per sample; float64 first, since eight dimensions of 2^28 leave 64 bits."""
+    """Values per sample; float64 first, since eight dimensions of 2^28 leave 64 bits.
+
+    A dimension of 0 counts as 1 (spec 15): patch grids do not become smaller by such channels.
+    """
     estimate = np.prod(np.maximum(shape, 1).astype("f8"), axis=1)
     if (estimate > MAX_VALUES).any():
         raise CorruptShardError(f"{where}: a sample has more than 2^28 values")
-    values: NDArray[np.int64] = np.prod(shape, axis=1, dtype="i8")
-    if int(values.sum()) > MAX_VALUES:
+    if estimate.sum() > MAX_VALUES:
         raise CorruptShardError(f"{where}: the samples of a chunk have more than 2^28 values")
+    values: NDArray[np.int64] = np.prod(shape, axis=1, dtype="i8")
     return values
 
 
@@ -234,7 +237,8 @@ def _parse_masks(
         height, width = shape[row, :2].tolist()
         grid = patch_grid(height, width, patch)
         if not len(item):
-            masks.append(np.ones(grid, "?"))
+            # One value seen everywhere: a grid of 2^28 patches costs no bytes of the file.
+            masks.append(np.broadcast_to(np.True_, grid))
             continue
         if len(item) != ceil_div(grid[0] * grid[1], 8):
             raise CorruptShardError(f"{where}: a mask has {len(item)} bytes for {grid} patches")
