@@ -138,7 +138,8 @@ def _parse_groups(
         field = schema.fields[number]
         if field.quantizer != "patch":
             raise CorruptShardError(f"section GRPS: field {field.name!r} is {field.quantizer}")
-        values = np.frombuffer(data, "<f4", 2 * count, position)
+        # A copy, because numbers in the middle of a section stand at odd addresses.
+        values = np.frombuffer(data, "<f4", 2 * count, position).copy()
         scale, offset = values[:count], values[count:]
         if not np.isfinite(values).all() or (scale < 0).any():
             raise CorruptShardError(
