@@ -14,7 +14,8 @@ cdef inline void predict_dc(
     cdef Py_ssize_t i
     cdef int left = 0
     cdef int upper = 0
-    out[0] = 0
+    for i in range(4):
+        out[i] = 0
     out[1] = 5
     if nb_left:
         for i in range(span):
