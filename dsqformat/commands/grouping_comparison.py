@@ -21,6 +21,7 @@ from dsqformat.quantize.patch import (
 )
 from dsqformat.quantize.patch.layout import patch_count
 from dsqformat.quantize.patch.storage import PARAMETER_BITS, storage_bits
+from dsqformat.sources.pictures import require_pillow
 
 _GROUPINGS: Final[tuple[tuple[str, Method], ...]] = (
     ("groups of least distortion", "distortion"),
@@ -65,6 +66,7 @@ def compare_groupings(
     Raises:
         ImportError: Pillow is not installed.
     """
+    require_pillow()
     count, shape = len(pictures), pictures.shape[1:]
     values, patches = math.prod(shape), patch_count(shape, patch)
     rows = []

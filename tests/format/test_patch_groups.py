@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsqformat.kernels import plain_patches
 from dsqformat.quantize.patch import (
     PatchGroups,
     fit_groups,
@@ -292,3 +293,18 @@ def test_the_limit_of_groups_is_checked():
 def test_groups_know_their_codes_and_ids(count, id_bits):
     groups = PatchGroups(3, 5, np.ones(count, "f4"), np.ones(count, "f4"))
     assert (groups.top, groups.id_bits) == (7, id_bits)
+
+
+def test_groups_found_in_numpy_are_the_same(monkeypatch):
+    pictures = made_pictures(8, 23)
+    for method in ("distortion", "compat"):
+        expected = fit_groups(pictures, 2, 30, method=method)
+        codes, ids = quantize_patches(pictures, expected)
+        with monkeypatch.context() as patched:
+            patched.setattr(groups_module, "kernels", plain_patches)
+            found = fit_groups(pictures, 2, 30, method=method)
+            same = quantize_patches(pictures, found)
+        np.testing.assert_array_equal(found.scale, expected.scale)
+        np.testing.assert_array_equal(found.offset, expected.offset)
+        np.testing.assert_array_equal(same[0], codes)
+        np.testing.assert_array_equal(same[1], ids)
