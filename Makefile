@@ -9,11 +9,12 @@ VENV ?= .venv
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-KERNELS := $(wildcard dsqformat/kernels/*.py)
+KERNELS := $(wildcard dsqformat/kernels/*.py dsqformat/kernels/*.pxd)
 PINS := $(VENV)/pins.txt
 DEPS := $(VENV)/.stamp-deps
 INSTALLED := $(VENV)/.stamp-install
 CHECKED := build/checked/.stamp
+SANITIZED := build/sanitized/.stamp
 VECTORS := $(wildcard tests/format/test_vectors.py)
 
 .DEFAULT_GOAL := help
@@ -39,10 +40,10 @@ check: $(INSTALLED)  ## Lint, types, import rules, spec vectors (under 1 minute)
 	$(BIN)/lint-imports
 	$(if $(VECTORS),$(BIN)/pytest $(VECTORS))
 
-test: $(INSTALLED) $(CHECKED)  ## All tests at everyday counts (under 10 minutes on 2 cores)
+test: $(INSTALLED) $(CHECKED) $(SANITIZED)  ## All tests at everyday counts (under 10 minutes on 2 cores)
 	$(BIN)/pytest
 
-soak: $(INSTALLED) $(CHECKED)  ## All tests at full counts
+soak: $(INSTALLED) $(CHECKED) $(SANITIZED)  ## All tests at full counts
 	DSQ_SOAK=1 $(BIN)/pytest -m "not bench" -o faulthandler_timeout=3600
 
 bench-codec: $(INSTALLED)  ## Bytes and speed beside picture codecs (DSQ_DATA=, ARGS=; an hour)
@@ -55,6 +56,8 @@ build: $(INSTALLED)  ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build --no-isolation
 
 checked: $(CHECKED)  ## Build the kernels with bounds checks into build/checked
+
+sanitized: $(SANITIZED)  ## Likewise, with the sanitizers of gcc or clang, into build/sanitized
 
 pin: $(INSTALLED)  ## Write the versions in .venv to constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --all --exclude pip --exclude-editable \
@@ -92,7 +95,8 @@ $(INSTALLED): $(DEPS) pyproject.toml setup.py dsqformat/_version.py $(KERNELS)
 	  echo "make: the kernels were not compiled (no C compiler or no Python.h); all works, slower"
 	@touch $@
 
-$(CHECKED): $(DEPS) setup.py $(KERNELS)
-	DSQ_KERNELS=checked $(BIN)/python setup.py -q build_ext --build-lib build/checked
+# Without a compiler, or one that has no sanitizers, the tests that need them are skipped.
+$(CHECKED) $(SANITIZED): build/%/.stamp: $(DEPS) setup.py $(KERNELS)
+	DSQ_KERNELS=$* $(BIN)/python setup.py -q build_ext --build-temp build/temp-$* --build-lib build/$*
 	@mkdir -p $(@D)
 	@touch $@

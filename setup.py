@@ -4,7 +4,8 @@ The kernels are Python modules that Cython compiles ahead of time. Where that is
 not possible the installation goes on without them, and NumPy does their work.
 
 DSQ_KERNELS chooses how: `fast` (default), `checked` (bounds and divisions are
-checked, for fuzzing and tests) or `none`.
+checked, for fuzzing and tests), `sanitized` (that, and gcc's or clang's sanitizers of addresses
+and of undefined behaviour; the program that loads them needs the sanitizers preloaded) or `none`.
 """
 
 import os
@@ -19,7 +20,17 @@ WIDE = ("block_decode", "block_forward", "dequant")  # faster with registers of 
 MODES: dict[str, dict[str, object]] = {
     "fast": {"boundscheck": False, "cdivision": True, "initializedcheck": False},
     "checked": {"boundscheck": True, "cdivision": False, "initializedcheck": True},
+    "sanitized": {"boundscheck": True, "cdivision": False, "initializedcheck": True},
 }
+# The first finding ends the process. Python is compiled with -fwrapv, which would hide overflows.
+# Negative numbers may be shifted left: compilers for C define it as C++20 does.
+SANITIZERS = [
+    "-fsanitize=address,undefined,float-cast-overflow",
+    "-fno-sanitize=shift-base",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    "-fno-wrapv",
+]
 
 
 def is_kernel(path: Path) -> bool:
@@ -37,7 +48,7 @@ def kernel_extensions(mode: str) -> list[Extension]:
     if mode == "none":
         return []
     if mode not in MODES:
-        raise SystemExit(f"DSQ_KERNELS: got {mode!r}, expected fast, checked or none")
+        raise SystemExit(f"DSQ_KERNELS: got {mode!r}, expected {', '.join(MODES)} or none")
     from Cython.Build import cythonize
 
     # No -ffast-math and no fused multiply-add: results are the same bits on every machine.
@@ -47,6 +58,11 @@ def kernel_extensions(mode: str) -> list[Extension]:
     words = [*flags, "-fno-strict-aliasing"]
     if sys.platform == "win32":
         flags = words = ["/O2", "/fp:precise"]
+    linked: list[str] = []
+    if mode == "sanitized":
+        flags = ["-O1", "-g1", "-ffp-contract=off", *SANITIZERS]
+        words = [*flags, "-fno-strict-aliasing"]
+        linked = SANITIZERS[:1]
     paths = [path for path in sorted(KERNELS.glob("*.py")) if is_kernel(path)]
     modules = [
         (path.stem, path, flags if is_block(path) else words, f"build/cython-{mode}")
@@ -63,7 +79,14 @@ def kernel_extensions(mode: str) -> list[Extension]:
     for name, path, options, folder in modules:
         # The generated C goes to build/, one folder per mode, never beside the sources.
         extensions += cythonize(
-            [Extension(f"dsqformat.kernels.{name}", [path.as_posix()], extra_compile_args=options)],
+            [
+                Extension(
+                    f"dsqformat.kernels.{name}",
+                    [path.as_posix()],
+                    extra_compile_args=options,
+                    extra_link_args=linked,
+                )
+            ],
             build_dir=folder,
             force=True,
             compiler_directives={"language_level": "3", "wraparound": False, **MODES[mode]},
@@ -76,5 +99,5 @@ def kernel_extensions(mode: str) -> list[Extension]:
 setup(
     ext_modules=kernel_extensions(os.environ.get("DSQ_KERNELS", "fast")),
     # A build in another mode has newer files than the sources: never take those for up to date.
-    options={"build_ext": {"force": True}},
+    options={"build_ext": {"force": True, "parallel": os.cpu_count() or 1}},
 )

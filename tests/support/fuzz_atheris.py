@@ -1,7 +1,8 @@
 """Lets libFuzzer look for new paths through the decoders (coverage of the Python layers).
 
-    python tests/support/fuzz_atheris.py CORPUS [libFuzzer's own options, such as -runs=1000]
+    python tests/support/fuzz_atheris.py CORPUS INPUTS KERNELS [libFuzzer's own options]
 
+INPUTS is an empty folder for what libFuzzer keeps, KERNELS that of another build or nothing ('').
 An input is the number of a seed (u16), then each part behind its length (u32). libFuzzer's
 mutator is replaced by that of `fuzz_mutations`, half the time after libFuzzer has changed a part:
 raw changes of inputs would mostly break the lengths.
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import random
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,7 @@ from typing import Any
 
 import atheris
 
-# Before any module of dsqformat is imported: importing is when coverage is put in.
-with atheris.instrument_imports(include=["dsqformat"], enable_loader_override=False):
-    from fuzz_targets import Seed, load_seeds, outcome
-
-from fuzz_mutations import mutate
+from kernel_builds import use_kernels
 
 
 def pack_input(number: int, parts: Sequence[bytes]) -> bytes:
@@ -32,7 +28,7 @@ def pack_input(number: int, parts: Sequence[bytes]) -> bytes:
     return number.to_bytes(2, "little") + b"".join(framed)
 
 
-def unpack_input(data: bytes, seeds: Sequence[Seed]) -> tuple[int, tuple[bytes, ...]]:
+def unpack_input(data: bytes, seeds: Sequence[Any]) -> tuple[int, tuple[bytes, ...]]:
     """Return the number of a seed and as many parts as it has, whatever the bytes."""
     number = int.from_bytes(data[:2], "little") % len(seeds)
     parts, at = [], 2
@@ -45,12 +41,26 @@ def unpack_input(data: bytes, seeds: Sequence[Seed]) -> tuple[int, tuple[bytes, 
 
 def main(arguments: list[str]) -> None:
     """Fuzz until libFuzzer has had enough; it ends the process itself."""
+    corpus, inputs, kernels = arguments[1:4]
+    if kernels:
+        use_kernels(Path(kernels))
+    # Importing is when coverage is put in.
+    with atheris.instrument_imports(include=["dsqformat"], enable_loader_override=False):
+        from fuzz_mutations import mutate
+        from fuzz_targets import load_seeds, outcome
+
     warnings.simplefilter("error")
-    seeds = load_seeds(Path(arguments[1]))
+    unraised: list[str] = []
+    sys.unraisablehook = lambda caught: unraised.append(repr(caught.exc_value))
+    seeds = load_seeds(Path(corpus))
+    for number, seed in enumerate(seeds):
+        (Path(inputs) / f"{number:04d}").write_bytes(pack_input(number, seed.parts))
 
     def try_one(data: bytes) -> None:
         number, parts = unpack_input(data, seeds)
         outcome(seeds[number], parts)
+        if unraised:
+            raise RuntimeError(f"in compiled code: {unraised}")
 
     def change(data: bytes, max_size: int, chance: int) -> bytes:
         source = random.Random(chance)
@@ -58,18 +68,15 @@ def main(arguments: list[str]) -> None:
         if source.random() < 0.02:
             number = source.randrange(len(seeds))
             parts = seeds[number].parts
-        changed: list[Any] = list(parts)
+        changed = list(parts)
         if source.random() < 0.5:
             at = source.randrange(len(changed))
-            changed[at] = atheris.Mutate(changed[at], len(changed[at]) + 16)
+            changed[at] = bytes(atheris.Mutate(changed[at], len(changed[at]) + 16))
         parts = mutate(source, seeds[number].kinds, tuple(changed))
         return pack_input(number, parts)[:max_size]
 
-    with tempfile.TemporaryDirectory() as folder:
-        for number, seed in enumerate(seeds):
-            (Path(folder) / f"{number:04d}").write_bytes(pack_input(number, seed.parts))
-        atheris.Setup([arguments[0], *arguments[2:], folder], try_one, custom_mutator=change)
-        atheris.Fuzz()
+    atheris.Setup([arguments[0], *arguments[4:], inputs], try_one, custom_mutator=change)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

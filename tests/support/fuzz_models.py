@@ -54,12 +54,12 @@ def odd_block_model(
 
 def _odd_tables(source: random.Random, contexts: int) -> LayerTables:
     logits = tuple(
-        tuple(source.choice(_LOGITS) for _ in range(source.choice((0, 1, 2, 5, 28, 30))))
+        tuple(source.choice(_LOGITS) for _ in range(source.choice((0, 1, 2, 5, 13, 30))))
         for _ in range(source.choice((1, 2, 5)))
     )
     # Every so manieth context has a table of its own; those between take the one before.
     used = np.zeros(contexts, "?")
-    used[:: source.choice((1, 13, 91, 500))] = True
+    used[:: source.choice((13, 91, 91, 500, 2000))] = True
     table_of = np.zeros(contexts, "u1")
     table_of[used] = [source.randrange(len(logits)) for _ in range(int(used.sum()))]
     return build(table_of, used, logits)

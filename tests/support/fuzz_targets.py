@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,7 +141,7 @@ def run_chunk(parts: Sequence[bytes], *, any_size: bool = False) -> None:
     """Decode a chunk as a reader would: options, schema, models, groups, index, layers."""
     output, used, count = _options(parts[0])
     schema = _schema(parts[1])
-    models = parse_models(parts[2], parts[3], schema)
+    models = _models(parts[2], parts[3], parts[1])
     index = parse_index(schema, parts[4], count, "index")
     segments = parts[4 : 4 + schema.segment_count]
     if not any_size:
@@ -151,6 +152,12 @@ def run_chunk(parts: Sequence[bytes], *, any_size: bool = False) -> None:
 
 def _schema(data: bytes) -> Schema:
     return schema_from_json(parse_canonical_json(data, limit=wire.MAX_SCHEMA_NBYTES, what="schema"))
+
+
+@lru_cache(maxsize=256)
+def _models(models: bytes, groups: bytes, schema: bytes) -> dict[str, FieldModel]:
+    """Parse models; those of the seeds, which most payloads leave alone, only once."""
+    return parse_models(models, groups, _schema(schema))
 
 
 def _options(data: bytes) -> tuple[Any, int | None, int]:

@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     unraised: list[str] = []
     sys.unraisablehook = lambda caught: unraised.append(repr(caught.exc_value))
     seeds = load_seeds(options.corpus)
+    targets = {t: [seed for seed in seeds if seed.target == t] for t in WEIGHTS}
     sound = sum(outcome(seed, seed.parts) == "accepted" for seed in seeds)
     outcomes: Counter[str] = Counter()
     failures: list[dict[str, Any]] = []
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if (number // options.step) % REARM_EVERY == 0:
             faulthandler.dump_traceback_later(STUCK_S, exit=True)
         marks[:8] = number.to_bytes(8, "little")
-        seed, parts = payload(seeds, options.seed, number)
+        seed, parts = payload(targets, options.seed, number)
         started = time.perf_counter()
         problem = ""
         try:
@@ -100,13 +101,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def payload(seeds: Sequence[Any], seed: int, number: int) -> tuple[Any, tuple[bytes, ...]]:
-    """Return the seed that payload `number` starts from, and its changed parts."""
+def payload(
+    seeds: Mapping[str, Sequence[Any]], seed: int, number: int
+) -> tuple[Any, tuple[bytes, ...]]:
+    """Return the seed that payload `number` starts from, and its changed parts.
+
+    Args:
+        seeds: by target.
+        seed: of the run.
+        number: of the payload.
+    """
     from fuzz_mutations import mutate
 
     source = random.Random(f"{seed}/{number}")
     target = source.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    chosen = source.choice([found for found in seeds if found.target == target])
+    chosen = source.choice(seeds[target])
     return chosen, mutate(source, chosen.kinds, chosen.parts)
 
 
