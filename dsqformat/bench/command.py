@@ -109,11 +109,14 @@ def codec(
     started = time.monotonic()
     with shown_progress() as on_progress:
         loaded = load_sets(data, _set_names(sets), limits, on_progress)
-        results = [_measure(each, scale, speed, on_progress) for each in loaded]
+        results: list[SetResult] = []
+        for each in loaded:
+            results.append(_measure(each, scale, speed, on_progress))
+            # An hour's work: what is there already outlasts an interruption.
+            _write_files(results, csv_file, plot)
     figures = {result.name: all_figures(result) for result in results}
     verdicts = judge(figures)
     conditions = _conditions(time.monotonic() - started, quick)
-    _write_files(results, csv_file, plot)
     if as_json:
         print_json(_report(results, figures, verdicts, conditions))
     else:
@@ -181,7 +184,7 @@ def _measure(each: PictureSet, scale: Scale, speed: bool, on_progress: OnProgres
                 block_setting(qp, 1, "high"),
             )
         },
-        threads=measure_two_threads(each, blocks, scale.rounds),
+        threads=measure_two_threads(each, blocks, growth, scale.rounds),
     )
     if each.name != TILES:
         return result

@@ -22,8 +22,8 @@ from dsqformat.bench.dsq_codec import FIELD, DsqSetting, pack, packed, read
 from dsqformat.bench.picture_sets import PictureSet
 from dsqformat.dataset import Dataset, open_dataset
 
-# Chunks small enough that two threads have an even share of a small dataset.
-_THREADED_CHUNK_NBYTES: Final = 8 << 10
+# Chunks small enough that two threads have an even share, large enough to be worth a task.
+_THREADED_CHUNK_NBYTES: Final = 64 << 10
 _MEMORY_FACTOR: Final = 8
 _SUBPROCESS_TIMEOUT_S: Final = 1800
 
@@ -79,17 +79,21 @@ class ThreadSpeedup:
     idle_cores: float
 
 
-def measure_two_threads(each: PictureSet, setting: DsqSetting, rounds: int) -> ThreadSpeedup:
+def measure_two_threads(
+    each: PictureSet, setting: DsqSetting, growth: int, rounds: int
+) -> ThreadSpeedup:
     """Decode all chunks with one thread and with two, taking turns.
 
     Args:
         each: the pictures.
         setting: how they are packed.
-        rounds: at least 1.
+        growth: how many times over, so that there are some chunks.
+        rounds: at least 1; each is short, so it is four times as many.
     """
+    more = np.concatenate([each.pictures] * growth)
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    with packed(each.pictures, setting, chunk_nbytes=_THREADED_CHUNK_NBYTES) as packed_dataset:
-        for _ in range(rounds):
+    with packed(more, setting, chunk_nbytes=_THREADED_CHUNK_NBYTES) as packed_dataset:
+        for _ in range(4 * rounds):
             for threads in seconds:
                 with open_dataset(packed_dataset.path) as dataset:
                     start = time.perf_counter()

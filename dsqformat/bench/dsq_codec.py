@@ -33,6 +33,7 @@ class DsqSetting:
         spec: how the pictures are stored.
         coding: of the codes.
         layers: that the pictures have.
+        qps: one for each sample instead of that of `spec`, or None.
     """
 
     codec: str
@@ -41,6 +42,7 @@ class DsqSetting:
     spec: FieldSpec
     coding: Coding
     layers: int
+    qps: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def pack(
         table=False,
         **options,
     ) as writer:
-        writer.write_batch({FIELD: pictures})
+        writer.write_batch({FIELD: pictures}, qp=setting.qps)
     cpu_s = time.process_time() - start
     nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return PackedDataset(folder, len(pictures), nbytes, writer.report.layer_nbytes, cpu_s)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.bench.dsq_codec import DsqSetting, PackedDataset, packed, read
-from dsqformat.bench.fidelity import Fidelity, measure_fidelity
+from dsqformat.bench.fidelity import Fidelity, measure_fidelity, squared_error
 from dsqformat.bench.picture_codecs import PictureCodec
 from dsqformat.bench.picture_sets import PictureSet
 from dsqformat.bench.points import DSQ, Point
-from dsqformat.bench.settings import TARGETS_DB, TARGETS_SSIM, Scale, dsq_settings
+from dsqformat.bench.settings import (
+    TARGETS_DB,
+    TARGETS_SSIM,
+    Scale,
+    block_codec,
+    dsq_settings,
+    per_sample_setting,
+)
 
 OnProgress = Callable[[str, int, int | None], None]
 
@@ -23,7 +30,7 @@ def measure_picture_codecs(
 ) -> Iterator[Point]:
     """Yield the points of picture codecs, lossless ones with a single point."""
     for number, codec in enumerate(codecs):
-        for quality in scale.qualities(codec) or (None,):
+        for quality in scale.qualities(each.name, codec) or (None,):
             on_progress(f"{each.name}: picture codecs", number, len(codecs))
             point = _picture_point(each, codec, quality)
             yield point
@@ -66,15 +73,50 @@ def _beyond_targets(point: Point) -> bool:
 def measure_dsq(each: PictureSet, scale: Scale, on_progress: OnProgress) -> Iterator[Point]:
     """Yield the points of DSQ: whole datasets, and prefixes of those in rans with layers."""
     known = _KnownFidelity(each.pictures)
+    errors: dict[int, NDArray[np.int64]] = {}
     settings = dsq_settings(each.name, scale)
     for number, setting in enumerate(settings):
         on_progress(f"{each.name}: DSQ", number, len(settings))
         with packed(each.pictures, setting) as dataset:
             yield _dsq_point(each, setting, dataset, setting.layers, known)
+            if setting.codec == block_codec(1):
+                errors[int(setting.level)] = errors_of(each.pictures, read(dataset.path))
             if setting.coding == "rans":
                 for layers in range(1, setting.layers):
                     yield _dsq_point(each, setting, dataset, layers, known)
+    for target in TARGETS_DB[each.name]:
+        qps = qps_reaching(errors, each.pictures[0].size, target)
+        setting = per_sample_setting(qps.tolist(), target)
+        with packed(each.pictures, setting) as dataset:
+            yield _dsq_point(each, setting, dataset, 1, known)
     on_progress(f"{each.name}: DSQ", len(settings), len(settings))
+
+
+def errors_of(pictures: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the sum of squared errors of each picture: int64, shape (n,)."""
+    pairs = zip(pictures, decoded, strict=True)
+    return np.array([squared_error(picture, back) for picture, back in pairs], "i8")
+
+
+def qps_reaching(
+    errors: Mapping[int, NDArray[np.int64]], value_count: int, target_db: float
+) -> NDArray[np.int64]:
+    """Return for each sample the qp at which it has a PSNR of its own, as near as qps allow.
+
+    Args:
+        errors: sums of squared errors of the samples, shape (n,), at some qps.
+        value_count: of a sample.
+        target_db: PSNR that each sample is to reach.
+
+    Returns:
+        int64, shape (n,), within the qps that were measured.
+    """
+    qps = sorted(errors)
+    least = np.array([np.maximum(errors[qp], 1) for qp in qps])
+    # What a coarser step gains by luck does not count: interpolation needs a falling PSNR.
+    psnrs = np.minimum.accumulate(10 * np.log10(255.0**2 * value_count / least), axis=0)
+    chosen = [np.interp(-target_db, -psnrs[:, n], qps) for n in range(psnrs.shape[1])]
+    return np.floor(chosen).astype("i8")
 
 
 def _dsq_point(

@@ -18,10 +18,10 @@ JPEG_XL: Final = "JPEG XL"
 PNG: Final = "PNG"
 FAMILIES: Final = (JPEG, WEBP, AVIF, JPEG_XL)
 
-_JPEG_QUALITIES: Final = (2, 5, 10, 15, 25, 40, 55, 70, 80, 87, 92, 95, 97, 99)
-_WEBP_QUALITIES: Final = (0, 5, 12, 25, 40, 55, 70, 80, 86, 91, 95, 98, 100)
-_AVIF_QUALITIES: Final = (15, 25, 35, 45, 55, 65, 75, 83, 90, 95)
-_JXL_QUALITIES: Final = (10, 25, 40, 55, 68, 78, 85, 90, 93, 95, 97)
+_JPEG_QUALITIES: Final = (3, 8, 15, 25, 40, 55, 70, 82, 90, 95, 98)
+_WEBP_QUALITIES: Final = (0, 6, 15, 30, 45, 60, 75, 84, 90, 95, 100)
+_AVIF_QUALITIES: Final = (20, 32, 45, 57, 68, 78, 87, 94)
+_JXL_QUALITIES: Final = (10, 25, 42, 58, 72, 82, 89, 93, 96)
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,8 @@ CODECS: Final = (
     ),
     PictureCodec("PNG", PNG, "PNG", {"optimize": True}),
     PictureCodec("WebP lossless", WEBP, "WEBP", {"lossless": True}),
-    PictureCodec(
-        "WebP lossless, method 6", WEBP, "WEBP", {"lossless": True, "method": 6, "quality": 100}
-    ),
+    # Quality 100 as well would save another 0.3 % in 14 times the time.
+    PictureCodec("WebP lossless, method 6", WEBP, "WEBP", {"lossless": True, "method": 6}),
     PictureCodec(
         "JPEG XL lossless, effort 7",
         JPEG_XL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,7 +45,7 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        every: of the qualities of picture codecs, every so many-th.
+        every: of the qualities of picture codecs, every so many-th, by set.
         qps: of blocks in one layer; reaching so low that prefixes have something to be
             compared with.
         layered_qps: of blocks in two and three layers.
@@ -56,7 +57,7 @@ class Scale:
         growth: how many times as many samples tell what one more sample costs, by set.
     """
 
-    every: int
+    every: dict[str, int]
     qps: tuple[int, ...]
     layered_qps: tuple[int, ...]
     high_effort_qps: tuple[int, ...]
@@ -66,24 +67,24 @@ class Scale:
     timed_samples: dict[str, int] = field(default_factory=dict)
     growth: dict[str, int] = field(default_factory=dict)
 
-    def qualities(self, codec: PictureCodec) -> tuple[int, ...]:
+    def qualities(self, set_name: str, codec: PictureCodec) -> tuple[int, ...]:
         """Return the qualities at which a codec is measured, always with the finest."""
-        return codec.qualities[::-1][:: self.every][::-1]
+        return codec.qualities[::-1][:: self.every[set_name]][::-1]
 
 
 FULL: Final = Scale(
-    every=1,
+    every={TILES: 1, PICTURES: 1, SMALL: 2},
     qps=(76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 117, 122, 130, 140, 150),
     layered_qps=(76, 82, 88, 95, 102, 109, 117),
     high_effort_qps=(76, 82, 88, 95, 102, 109, 117),
-    bit_widths={TILES: (2, 3, 4, 6, 8), PICTURES: (2, 4, 6, 8), SMALL: (2, 4, 6, 8)},
-    patch_bit_widths={TILES: (2, 3, 4, 8), PICTURES: (2, 4), SMALL: (2, 4)},
+    bit_widths={TILES: (2, 3, 4, 6, 8), PICTURES: (2, 4, 6, 8), SMALL: (2, 8)},
+    patch_bit_widths={TILES: (2, 3, 4, 8), PICTURES: (2, 4), SMALL: (2,)},
     rounds=5,
     timed_samples={TILES: 600, PICTURES: 40, SMALL: 600},
     growth={TILES: 4, PICTURES: 2, SMALL: 4},
 )
 QUICK: Final = Scale(
-    every=4,
+    every={TILES: 4, PICTURES: 4, SMALL: 4},
     qps=(76, 92, 108),
     layered_qps=(80, 106),
     high_effort_qps=(92,),
@@ -101,6 +102,7 @@ def block_codec(layers: int) -> str:
 
 
 HIGH_EFFORT: Final = f"{block_codec(1)}, high effort"
+PER_SAMPLE: Final = f"{block_codec(1)}, equal PSNR of samples"
 
 
 def pixel_codec(quantizer: Quantizer, coding: Coding, layers: int = 1) -> str:
@@ -114,6 +116,13 @@ def block_setting(qp: int, layers: int = 1, effort: Effort = "default") -> DsqSe
     spec = FieldSpec(quantizer="block", qp=qp, layers=(1,) * (layers - 1), effort=effort)
     name = HIGH_EFFORT if effort == "high" else block_codec(layers)
     return DsqSetting(name, f"qp {qp}", qp, spec, "rans", layers)
+
+
+def per_sample_setting(qps: Sequence[int], target_db: float) -> DsqSetting:
+    """Return blocks in one layer, each sample at a qp of its own."""
+    spec = FieldSpec(quantizer="block", layers=())
+    name = f"each {target_db:g} dB"
+    return DsqSetting(PER_SAMPLE, name, target_db, spec, "rans", 1, tuple(qps))
 
 
 def pixel_setting(

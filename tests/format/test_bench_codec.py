@@ -19,6 +19,7 @@ from dsqformat.bench.bars import BARS, Bar, judge
 from dsqformat.bench.curves import Curve, greatest, least, make_curve
 from dsqformat.bench.dsq_codec import packed, read
 from dsqformat.bench.fidelity import measure_fidelity, psnr_of, squared_error, ssim_of_picture
+from dsqformat.bench.measuring import qps_reaching
 from dsqformat.bench.picture_codecs import CODECS, PictureCodec, available_codecs, why_unusable
 from dsqformat.bench.picture_sets import Limits, centre_crop, load_sets, scaled, tiles_of
 from dsqformat.bench.points import DSQ, Point, Points
@@ -190,6 +191,16 @@ def test_prefixes_are_set_beside_one_layer_of_as_many_bytes():
     (row,) = figures.prefix_rows(result, two, one)
     assert row.whole_nbytes == 420.0
     assert row.below_db == pytest.approx(0.3)
+
+
+def test_a_qp_for_each_sample_reaches_the_same_psnr():
+    # Two samples of 100 values; the second loses four times as much: 6.02 dB.
+    errors = {80: np.array([100, 400]), 96: np.array([400, 1600]), 112: np.array([1600, 6400])}
+    psnr = psnr_of(400, 100)
+    assert qps_reaching(errors, 100, psnr - 1e-9).tolist() == [96, 80]
+    assert qps_reaching(errors, 100, psnr - 3.0103).tolist() == [104, 88]
+    assert qps_reaching(errors, 100, 99.0).tolist() == [80, 80]
+    assert qps_reaching(errors, 100, 1.0).tolist() == [112, 112]
 
 
 # Timing ----------------------------------------------------------------------------------------
