@@ -14,7 +14,7 @@ from dsqformat.bytesource import LocalSource
 from dsqformat.dataset.verify import verify_file
 from dsqformat.shard import ShardReader
 from reseal import damaged_shards
-from strategies import Made, made_datasets
+from strategies import Made, made_datasets, picture_datasets
 from writing import shard_paths, write_made
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
@@ -77,6 +77,18 @@ def test_reference_decodes_what_the_library_writes(
         # Else only large datasets have models.
         patch.setattr("dsqformat.writer.publication.MAX_MODEL_SHARE", 1e9)
         write_made(path, made, coding=coding, chunk_nbytes=4096)
+    for shard in shard_paths(path):
+        data = shard.read_bytes()
+        for layers in (1, 2, None):
+            assert by_reference(data, layers) == by_library(shard, layers)
+
+
+@given(made=picture_datasets(max_samples=4), coding=st.sampled_from(["packed", "zstd", "rans"]))
+def test_reference_decodes_blocks_and_patches(
+    made: Made, coding: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("written")
+    write_made(path, made, coding=coding, chunk_nbytes=1024)
     for shard in shard_paths(path):
         data = shard.read_bytes()
         for layers in (1, 2, None):
