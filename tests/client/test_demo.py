@@ -82,16 +82,21 @@ def test_it_runs_and_leaves_table_picture_and_figures(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     rows = {row["name"]: row for row in summary["rows"]}
-    wire = [
-        rows[f"DSQ, {name}"]["wire_nbytes_per_sample"]
-        for name in ("1 layer", "2 layers", "all layers")
-    ]
-    assert wire == sorted(wire)
-    assert 0 < wire[0] < wire[2] < 3072 < rows["PNG in WebDataset tars"]["wire_nbytes_per_sample"]
-    for name in ("DSQ, all layers", "PNG in WebDataset tars"):
-        assert rows[name]["first_batch_s"] < rows[name]["epoch_s"]
+    layered = [rows[f"DSQ block, {n} of 3 layers"] for n in (1, 2, 3)]
+    for figure in ("wire_nbytes_per_sample", "stored_nbytes_per_sample", "psnr_db"):
+        values = [row[figure] for row in layered]
+        assert values == sorted(values)
+    tars, exact = rows["PNG in WebDataset tars"], rows["DSQ lossless"]
+    for row in (*layered, exact, tars):
+        assert row["first_batch_s"] < row["epoch_s"]
         # What is stored is sent, and something around it.
-        assert rows[name]["stored_nbytes_per_sample"] < rows[name]["wire_nbytes_per_sample"]
+        assert row["stored_nbytes_per_sample"] < row["wire_nbytes_per_sample"]
+    assert layered[2]["wire_nbytes_per_sample"] < exact["wire_nbytes_per_sample"] < 3072
+    assert tars["wire_nbytes_per_sample"] > 3072
+    for name in ("WebP", "JPEG"):
+        other = rows[f"{name} (bytes only)"]
+        assert other["psnr_db"] >= layered[2]["psnr_db"]
+        assert other["stored_nbytes_per_sample"] > layered[2]["stored_nbytes_per_sample"]
     assert "mean colour" in (tmp_path / "out" / "table.md").read_text()
     assert (tmp_path / "out" / "layers.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]

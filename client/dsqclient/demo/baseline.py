@@ -23,6 +23,32 @@ def encoded_nbytes(patches: NDArray[np.uint8], form: str, **options: Any) -> flo
     return float(np.mean([len(_encoded(patch, form, **options)) for patch in patches]))
 
 
+def nbytes_at(
+    psnr_db: float, patches: NDArray[np.uint8], form: str, **options: Any
+) -> tuple[float, float]:
+    """Return mean bytes and PSNR at the lowest quality that is as near as asked for.
+
+    Args:
+        psnr_db: least 10 log10(255^2 / mean squared error over all values).
+        patches: uint8, shape (n, height, width, 3).
+        form: a lossy one that Pillow knows, with a `quality` of 1 to 100.
+        options: further ones of the encoder.
+    """
+    from PIL import Image
+
+    def fidelity(files: list[bytes]) -> float:
+        decoded = np.stack([np.asarray(Image.open(io.BytesIO(f)).convert("RGB")) for f in files])
+        return float(10 * np.log10(255**2 / np.mean((patches.astype("f4") - decoded) ** 2)))
+
+    low, high = 0, 100
+    while high - low > 1:
+        middle = (low + high) // 2
+        files = [_encoded(patch, form, quality=middle, **options) for patch in patches]
+        low, high = (low, middle) if fidelity(files) >= psnr_db else (middle, high)
+    files = [_encoded(patch, form, quality=high, **options) for patch in patches]
+    return float(np.mean([len(file) for file in files])), fidelity(files)
+
+
 def write_tars(folder: Path, patches: Patches, seed: int) -> list[str]:
     """Write PNG patches and labels as WebDataset tars, in a seeded order; returns their names."""
     import webdataset

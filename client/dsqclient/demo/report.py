@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqclient.demo.photographs import Patches
 from dsqformat import Dataset
 
 
@@ -24,6 +23,7 @@ class Row:
         wire_nbytes_per_sample: bytes on the wire per sample and epoch, HTTP and all; None where
             nothing was sent.
         stored_nbytes_per_sample: bytes of the pictures or codes alone.
+        psnr_db: 10 log10(255^2 / mean squared error over all values); None: exact.
         first_batch_s: seconds to the first batch.
         epoch_s: mean seconds of an epoch.
         accuracy: on the test patches, 0 to 1.
@@ -32,6 +32,7 @@ class Row:
     name: str
     wire_nbytes_per_sample: float | None = None
     stored_nbytes_per_sample: float | None = None
+    psnr_db: float | None = None
     first_batch_s: float | None = None
     epoch_s: float | None = None
     accuracy: float | None = None
@@ -40,14 +41,15 @@ class Row:
 def markdown_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
     lines = [
-        "| brought as | wire, B/sample | stored, B/sample | first batch | epoch | accuracy |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | wire, B/sample | stored, B/sample | PSNR | first batch | epoch | accuracy |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         cells = [
             row.name,
             _cell(row.wire_nbytes_per_sample, "{:,.0f}"),
             _cell(row.stored_nbytes_per_sample, "{:,.0f}"),
+            _fidelity(row),
             _cell(row.first_batch_s, "{:.2f} s"),
             _cell(row.epoch_s, "{:.1f} s"),
             _cell(row.accuracy, "{:.1%}"),
@@ -60,6 +62,12 @@ def _cell(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
+def _fidelity(row: Row) -> str:
+    if row.stored_nbytes_per_sample is None:
+        return ""
+    return "exact" if row.psnr_db is None else f"{row.psnr_db:.1f} dB"
+
+
 def remarks(rows: Sequence[Row]) -> list[str]:
     """Say in words where DSQ wins and where it loses, from the figures."""
     streamed = [row for row in rows if row.name.startswith("DSQ") and row.wire_nbytes_per_sample]
@@ -70,15 +78,15 @@ def remarks(rows: Sequence[Row]) -> list[str]:
             ratio = (row.wire_nbytes_per_sample or 0) / (other.wire_nbytes_per_sample or 1)
             word = "fewer" if ratio < 1 else "MORE"
             lines.append(f"{row.name}: {ratio:.2f}x the bytes of {other.name} ({word})")
-    full = next((row for row in rows if row.name == "DSQ, all layers"), None)
+    lossless = next((row for row in rows if row.name == "DSQ lossless"), None)
     for row in rows:
         alone = row.stored_nbytes_per_sample
-        if full is None or row.name.startswith("DSQ") or alone is None:
+        if lossless is None or row.name.startswith("DSQ") or alone is None or row.psnr_db:
             continue
-        if alone < (full.stored_nbytes_per_sample or 0):
+        if alone < (lossless.stored_nbytes_per_sample or 0):
             lines.append(
-                f"{row.name} stores exact pictures in {alone:,.0f} bytes, all layers of DSQ in "
-                f"{full.stored_nbytes_per_sample:,.0f}: here the baseline wins"
+                f"{row.name} stores exact pictures in {alone:,.0f} bytes, DSQ in "
+                f"{lossless.stored_nbytes_per_sample:,.0f}: here the baseline wins"
             )
     return lines
 
@@ -94,33 +102,44 @@ def write_report(
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-def draw_layers(path: Path, dataset: Dataset, patches: Patches) -> None:
-    """Draw a patch of each class: the original above every number of layers."""
+def draw_layers(path: Path, layered: Dataset, exact: Dataset) -> list[float]:
+    """Draw a patch of each class: the original above every number of layers.
+
+    Args:
+        path: of the picture.
+        layered: the patches in layers.
+        exact: the same, in the same order, exact.
+
+    Returns:
+        The PSNR at every number of layers, over all patches.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    classes = len(patches.names)
-    depth = dataset.schema.layer_count
-    decoded = [dataset.to_numpy(layers=n + 1) for n in range(depth)]
-    rows = [_liveliest(decoded[-1], label) for label in range(classes)]
-    sizes = np.cumsum(dataset.snapshot.segment_nbytes[1:]) / max(1, len(dataset))
-    figure, axes = plt.subplots(depth + 1, classes, figsize=(1.25 * classes, 1.45 * (depth + 1)))
-    original = decoded[-1]["image"][rows]
-    _draw_row(axes[0], original, "original\n3,072 B")
-    for number, batch in enumerate(decoded):
-        pictures = batch["image"][rows]
-        error = np.mean((pictures.astype("f8") - original) ** 2)
-        fidelity = "exact" if not error else f"{10 * np.log10(255**2 / error):.1f} dB"
-        title = f"{number + 1} layer{'s' if number else ''}\n{sizes[number]:,.0f} B\n{fidelity}"
-        _draw_row(axes[number + 1], pictures, title)
-    for axis, name in zip(axes[0], patches.names, strict=True):
+    names = layered.schema.column("label").names or ()
+    depth = layered.schema.layer_count
+    whole = exact.to_numpy()
+    rows = [_liveliest(whole, label) for label in range(len(names))]
+    sizes = np.cumsum(layered.snapshot.segment_nbytes)[1:] / max(1, len(layered))
+    size = (1.25 * len(names), 1.45 * (depth + 1))
+    figure, axes = plt.subplots(depth + 1, len(names), figsize=size)
+    _draw_row(axes[0], whole["image"][rows], "original\n3,072 B")
+    found = []
+    for number in range(depth):
+        pictures = layered.to_numpy(layers=number + 1)["image"]
+        error = np.mean((pictures.astype("f8") - whole["image"]) ** 2)
+        found.append(float(10 * np.log10(255**2 / error)))
+        title = f"{number + 1} layer{'s' if number else ''}\n{sizes[number]:,.0f} B"
+        _draw_row(axes[number + 1], pictures[rows], f"{title}\n{found[-1]:.1f} dB")
+    for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(name, fontsize=8)
     figure.tight_layout(pad=0.4)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+    return found
 
 
 def _liveliest(batch: dict[str, Any], label: int) -> int:
