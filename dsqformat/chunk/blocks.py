@@ -1,4 +1,4 @@
-"""Fields of quantizer `block`: pictures as streams of transform blocks (spec 9.4 and 11)."""
+"""Fields of quantizer `block`: pictures as streams of transform blocks (spec 9.5 and 10.6)."""
 
 from __future__ import annotations
 

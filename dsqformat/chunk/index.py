@@ -232,7 +232,8 @@ def _parse_masks(
     patch = field.patch or 1
     if not any(len(item) for item in octets):
         return [], values
-    masks, counts = [], values.copy()
+    masks: list[NDArray[np.bool_]] = []
+    counts = values.copy()
     for row, item in enumerate(octets):
         height, width = shape[row, :2].tolist()
         grid = patch_grid(height, width, patch)
