@@ -22,8 +22,8 @@ try:
 except ImportError:
     pillow_jxl = None
 
-from dsqformat.coding.block.decoding import decode
-from dsqformat.coding.block.encoding import Options, encode, fit
+from dsqformat.coding.block import decode
+from dsqformat.coding.block import Options, encode, fit
 
 TARGETS = {"tiles": (28, 30, 33, 36), "big": (28, 31, 35)}
 QPS = {"tiles": (114, 105, 94, 84, 80), "big": (117, 110, 102, 94, 86)}

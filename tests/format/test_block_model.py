@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from block_pictures import decode_with, reference, scene, small_case
-from dsqformat.coding.block import BlockModel, Options, decode, encode, fit
-from dsqformat.coding.block import encoding as block_encoding
+from dsqformat.coding.block import BlockModel, Options, decode, encode, fit, fitting
 from dsqformat.errors import CorruptShardError, SampleError
 
 SOAK = os.environ.get("DSQ_SOAK") == "1"
@@ -127,18 +126,18 @@ def test_wrong_options():
 
 
 def test_fitting_looks_at_a_bounded_number_of_values(monkeypatch):
-    monkeypatch.setattr(block_encoding, "FIT_VALUES", 3 * 64 * 64)
-    monkeypatch.setattr(block_encoding, "FIT_SIDE", 40)
+    monkeypatch.setattr(fitting, "FIT_VALUES", 3 * 64 * 64)
+    monkeypatch.setattr(fitting, "FIT_SIDE", 40)
     rng = np.random.default_rng(3)
     for _ in range(20):
         shapes = rng.integers(1, 200, (rng.integers(1, 30), 2)).tolist()
         pictures = [np.zeros((*shape, 3), "u1") for shape in shapes]
-        sample, qps = block_encoding.fitting_sample(pictures, 90)
+        sample, qps = fitting.fitting_sample(pictures, 90)
         assert 0 < sum(p.size for p in sample) <= 3 * 64 * 64
         assert len(sample) == len(qps)
     many = [np.zeros((100, 100, 64), "u1")]
-    ((picture,), _) = block_encoding.fitting_sample(many, 90)
+    ((picture,), _) = fitting.fitting_sample(many, 90)
     assert picture.size <= 3 * 64 * 64
     # Enough pictures that fit are all taken.
     few = [np.zeros((32, 32, 3), "u1")] * 4
-    assert len(block_encoding.fitting_sample(few, 90)[0]) == 4
+    assert len(fitting.fitting_sample(few, 90)[0]) == 4

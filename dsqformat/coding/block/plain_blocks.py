@@ -118,7 +118,7 @@ def read_ac(
     T, R, pushed, keep = 4 << size, (4 << size) + GUARD, _PUSHED[h], 2 if h else 4
     base = ((2 * size + h) * 2 + alone) * (2 * _CLASSES)
     row, previous = base + _CLASSES, np.zeros_like(base)
-    places = _PLACES[size]
+    places = PLACES[size]
     for k in range(1, T * T):
         place, at, band = places[k]
         m = field[place] + previous
@@ -165,12 +165,12 @@ def read_refinement(
     bit = reader.symbol(np.full(codes.shape[1], DC_BIT_FIRST + h)) > 0
     old = codes.copy()
     old[0] = 0
-    _expect_known(field.reshape(R, R, -1), old.reshape(T, T, -1), h)
+    expect_known(field.reshape(R, R, -1), old.reshape(T, T, -1), h)
     codes[0] = 2 * codes[0] + bit
     any_known: list[bool] = np.asarray(old.any(1)).tolist()
     over, open_ = np.zeros(codes.shape[1], np.bool_), np.full(codes.shape[1], _CLASSES)
     base = (2 * size + h) * 2 * _CLASSES
-    for k, (place, at, band) in enumerate(_PLACES[size]):
+    for k, (place, at, band) in enumerate(PLACES[size]):
         if k == 0:
             continue
         fresh = ~over
@@ -231,7 +231,7 @@ def _places(size: int) -> list[tuple[int, int, int]]:
     return list(zip(field.tolist(), (v * T + u).tolist(), bands, strict=True))
 
 
-_PLACES: Final = [_places(size) for size in range(4)]
+PLACES: Final = [_places(size) for size in range(4)]
 
 
 def _large(reader: Reader, a: Values) -> Values:
@@ -243,7 +243,7 @@ def _large(reader: Reader, a: Values) -> Values:
     return out
 
 
-def _expect_known(field: NDArray[Any], old: NDArray[Any], h: int) -> None:
+def expect_known(field: NDArray[Any], old: NDArray[Any], h: int) -> None:
     """Expect more on both sides of codes that are known, shapes (R, R, lanes), (T, T, lanes)."""
     T = len(old)
     a = np.minimum(63, 2 * np.abs(old))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from dsqformat.coding.block.encoding import Choice
+    from dsqformat.coding.block.choosing import Choice
 
 
 class Moments:
