@@ -6,7 +6,10 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +34,7 @@ from dsqformat.bench.picture_sets import (
     PictureSet,
     load_sets,
 )
-from dsqformat.bench.points import Points, write_csv
+from dsqformat.bench.points import Point, Points, write_csv
 from dsqformat.bench.results import SetResult, result_of
 from dsqformat.bench.settings import (
     DEFAULT_BLOCK_LAYERS,
@@ -111,9 +114,10 @@ def codec(
         loaded = load_sets(data, _set_names(sets), limits, on_progress)
         results: list[SetResult] = []
         for each in loaded:
-            results.append(_measure(each, scale, speed, on_progress))
-            # An hour's work: what is there already outlasts an interruption.
-            _write_files(results, csv_file, plot)
+            known = [point for result in results for point in result.points.all]
+            keep = partial(_keep, csv_file, known)
+            results.append(_measure(each, scale, speed, on_progress, keep))
+    _write_files(results, csv_file, plot)
     figures = {result.name: all_figures(result) for result in results}
     verdicts = judge(figures)
     conditions = _conditions(time.monotonic() - started, quick)
@@ -154,15 +158,23 @@ def _set_names(sets: str) -> tuple[str, ...]:
 # Measuring -------------------------------------------------------------------------------------
 
 
-def _measure(each: PictureSet, scale: Scale, speed: bool, on_progress: OnProgress) -> SetResult:
+def _measure(
+    each: PictureSet,
+    scale: Scale,
+    speed: bool,
+    on_progress: OnProgress,
+    keep: Callable[[Sequence[Point]], None],
+) -> SetResult:
     codecs = available_codecs().codecs
-    points = Points(
-        (
-            *measure_picture_codecs(each, codecs, scale, on_progress),
-            *measure_dsq(each, scale, on_progress),
-        )
-    )
-    result = result_of(each, points)
+    found: list[Point] = []
+    for point in chain(
+        measure_picture_codecs(each, codecs, scale, on_progress),
+        measure_dsq(each, scale, on_progress),
+    ):
+        found.append(point)
+        keep(found)
+    points = Points(tuple(found))
+    result = result_of(each, points, scale.ssim_samples[each.name])
     if not speed or each.name not in (TILES, PICTURES):
         return result
     rows = measure_speeds(each, points, codecs, scale, on_progress)
@@ -198,6 +210,12 @@ def _measure(each: PictureSet, scale: Scale, speed: bool, on_progress: OnProgres
         },
         memory=measure_memory(each, blocks),
     )
+
+
+def _keep(csv_file: Path | None, known: Sequence[Point], found: Sequence[Point]) -> None:
+    """Write what there is so far: an hour's work should outlast an interruption."""
+    if csv_file is not None:
+        write_csv(csv_file, [*known, *found])
 
 
 # Reporting -------------------------------------------------------------------------------------

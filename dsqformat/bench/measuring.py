@@ -32,20 +32,22 @@ def measure_picture_codecs(
     for number, codec in enumerate(codecs):
         for quality in scale.qualities(each.name, codec) or (None,):
             on_progress(f"{each.name}: picture codecs", number, len(codecs))
-            point = _picture_point(each, codec, quality)
+            point = _picture_point(each, codec, quality, scale)
             yield point
             if _beyond_targets(point):
                 break
     on_progress(f"{each.name}: picture codecs", len(codecs), len(codecs))
 
 
-def _picture_point(each: PictureSet, codec: PictureCodec, quality: int | None) -> Point:
+def _picture_point(
+    each: PictureSet, codec: PictureCodec, quality: int | None, scale: Scale
+) -> Point:
     start = time.process_time()
     files = [codec.encode(picture, quality) for picture in each.pictures]
     middle = time.process_time()
     decoded = [codec.decode(data) for data in files]
     end = time.process_time()
-    fidelity = measure_fidelity(each.pictures, decoded)
+    fidelity = measure_fidelity(each.pictures, decoded, scale.ssim_samples[each.name])
     noun = "colours" if codec.palette else "quality"
     return Point(
         set_name=each.name,
@@ -72,7 +74,7 @@ def _beyond_targets(point: Point) -> bool:
 
 def measure_dsq(each: PictureSet, scale: Scale, on_progress: OnProgress) -> Iterator[Point]:
     """Yield the points of DSQ: whole datasets, and prefixes of those in rans with layers."""
-    known = _KnownFidelity(each.pictures)
+    known = _KnownFidelity(each.pictures, scale.ssim_samples[each.name])
     errors: dict[int, NDArray[np.int64]] = {}
     settings = dsq_settings(each.name, scale)
     for number, setting in enumerate(settings):
@@ -159,10 +161,11 @@ class _KnownFidelity:
 
     Args:
         pictures: what was packed.
+        ssim_samples: of so many the SSIM is taken.
     """
 
-    def __init__(self, pictures: NDArray[np.uint8]) -> None:
-        self._pictures = pictures
+    def __init__(self, pictures: NDArray[np.uint8], ssim_samples: int) -> None:
+        self._pictures, self._ssim_samples = pictures, ssim_samples
         self._last: dict[object, tuple[NDArray[np.uint8], Fidelity]] = {}
 
     def of(self, key: tuple[object, ...], decoded: NDArray[np.uint8]) -> Fidelity:
@@ -171,7 +174,7 @@ class _KnownFidelity:
         last = self._last.get(key[:2])
         if last is not None and np.array_equal(last[0], decoded):
             return last[1]
-        fidelity = measure_fidelity(self._pictures, decoded)
+        fidelity = measure_fidelity(self._pictures, decoded, self._ssim_samples)
         if quantizer != "block" and key[2] == key[3]:
             self._last[key[:2]] = decoded, fidelity
         return fidelity

@@ -18,10 +18,10 @@ JPEG_XL: Final = "JPEG XL"
 PNG: Final = "PNG"
 FAMILIES: Final = (JPEG, WEBP, AVIF, JPEG_XL)
 
-_JPEG_QUALITIES: Final = (3, 8, 15, 25, 40, 55, 70, 82, 90, 95, 98)
-_WEBP_QUALITIES: Final = (0, 6, 15, 30, 45, 60, 75, 84, 90, 95, 100)
-_AVIF_QUALITIES: Final = (20, 32, 45, 57, 68, 78, 87, 94)
-_JXL_QUALITIES: Final = (10, 25, 42, 58, 72, 82, 89, 93, 96)
+_JPEG_QUALITIES: Final = (4, 12, 25, 45, 65, 80, 90, 97)
+_WEBP_QUALITIES: Final = (0, 10, 25, 45, 65, 80, 90, 96, 100)
+_AVIF_QUALITIES: Final = (22, 36, 50, 64, 77, 87, 94)
+_JXL_QUALITIES: Final = (10, 28, 46, 63, 77, 87, 93, 96)
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,6 @@ def _avif(name: str, subsampling: str) -> PictureCodec:
 
 
 CODECS: Final = (
-    _jpeg("JPEG 4:2:0", False, 2),
-    _jpeg("JPEG 4:4:4", False, 0),
-    _jpeg("JPEG 4:2:0, progressive", True, 2),
-    _jpeg("JPEG 4:4:4, progressive", True, 0),
     PictureCodec("WebP, method 6", WEBP, "WEBP", {"method": 6}, _WEBP_QUALITIES),
     PictureCodec(
         "WebP, sharp YUV, sns 0",
@@ -110,6 +106,10 @@ CODECS: Final = (
     PictureCodec(
         "JPEG XL, effort 7", JPEG_XL, "JXL", {"effort": 7, "num_threads": 0}, _JXL_QUALITIES
     ),
+    _jpeg("JPEG 4:2:0", False, 2),
+    _jpeg("JPEG 4:4:4", False, 0),
+    _jpeg("JPEG 4:2:0, progressive", True, 2),
+    _jpeg("JPEG 4:4:4, progressive", True, 0),
     PictureCodec(
         "PNG, median-cut palette", PNG, "PNG", {"optimize": True}, (4, 8, 16, 32, 64, 128, 256),
         palette=True,

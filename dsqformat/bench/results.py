@@ -21,6 +21,7 @@ class SetResult:
         caution: what to know before believing the figures.
         sample_count: pictures.
         sample_nbytes: of one as uint8.
+        ssim_samples: of so many the SSIM was taken.
         points: bytes, fidelity and speed of every codec at every setting.
         speeds: at equal fidelity, taking turns.
         packing: of blocks, by row.
@@ -34,6 +35,7 @@ class SetResult:
     caution: str
     sample_count: int
     sample_nbytes: int
+    ssim_samples: int
     points: Points
     speeds: tuple[SpeedRow, ...] = ()
     packing: Mapping[str, PackingSpeed] = field(default_factory=dict)
@@ -42,7 +44,8 @@ class SetResult:
     memory: MemoryGrowth | None = None
 
 
-def result_of(each: PictureSet, points: Points) -> SetResult:
+def result_of(each: PictureSet, points: Points, ssim_samples: int) -> SetResult:
     """Return a result with points alone."""
+    few = min(len(each), ssim_samples)
     nbytes = each.pictures[0].nbytes
-    return SetResult(each.name, each.title, each.caution, len(each), nbytes, points)
+    return SetResult(each.name, each.title, each.caution, len(each), nbytes, few, points)

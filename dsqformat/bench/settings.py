@@ -54,6 +54,8 @@ class Scale:
         patch_bit_widths: of patch groups, by set.
         rounds: of each timed job.
         timed_samples: pictures of which picture codecs are timed, by set.
+        ssim_samples: pictures whose SSIM is taken, always the same ones, by set; it takes
+            longer than most codecs.
         growth: how many times as many samples tell what one more sample costs, by set.
     """
 
@@ -66,6 +68,7 @@ class Scale:
     rounds: int
     timed_samples: dict[str, int] = field(default_factory=dict)
     growth: dict[str, int] = field(default_factory=dict)
+    ssim_samples: dict[str, int] = field(default_factory=dict)
 
     def qualities(self, set_name: str, codec: PictureCodec) -> tuple[int, ...]:
         """Return the qualities at which a codec is measured, always with the finest."""
@@ -74,14 +77,15 @@ class Scale:
 
 FULL: Final = Scale(
     every={TILES: 1, PICTURES: 1, SMALL: 2},
-    qps=(76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 117, 122, 130, 140, 150),
-    layered_qps=(76, 82, 88, 95, 102, 109, 117),
-    high_effort_qps=(76, 82, 88, 95, 102, 109, 117),
+    qps=(76, 82, 88, 94, 100, 106, 112, 118, 126, 136, 150),
+    layered_qps=(78, 88, 98, 108, 117),
+    high_effort_qps=(80, 92, 104, 117),
     bit_widths={TILES: (2, 3, 4, 6, 8), PICTURES: (2, 4, 6, 8), SMALL: (2, 8)},
     patch_bit_widths={TILES: (2, 3, 4, 8), PICTURES: (2, 4), SMALL: (2,)},
     rounds=5,
     timed_samples={TILES: 600, PICTURES: 40, SMALL: 600},
     growth={TILES: 4, PICTURES: 2, SMALL: 4},
+    ssim_samples={TILES: 600, PICTURES: 60, SMALL: 600},
 )
 QUICK: Final = Scale(
     every={TILES: 4, PICTURES: 4, SMALL: 4},
@@ -93,6 +97,7 @@ QUICK: Final = Scale(
     rounds=1,
     timed_samples={TILES: 30, PICTURES: 4, SMALL: 30},
     growth={TILES: 2, PICTURES: 2, SMALL: 2},
+    ssim_samples={TILES: 600, PICTURES: 60, SMALL: 600},
 )
 
 
@@ -147,17 +152,17 @@ def pixel_setting(
 def dsq_settings(set_name: str, scale: Scale) -> list[DsqSetting]:
     """Return every way DSQ is measured on a set: quantizers times codings times layer plans."""
     raw = FieldSpec(quantizer="raw", layers=())
-    settings = [DsqSetting("DSQ raw, zstd", "bytes", 8, raw, "zstd", 1)]
+    settings = [block_setting(qp) for qp in scale.qps]
+    for layers in range(2, MAX_BLOCK_LAYERS + 1):
+        settings += [block_setting(qp, layers) for qp in scale.layered_qps]
+    settings += [block_setting(qp, 1, "high") for qp in scale.high_effort_qps]
+    settings.append(DsqSetting("DSQ raw, zstd", "bytes", 8, raw, "zstd", 1))
     for quantizer in PIXEL_QUANTIZERS:
         by_set = scale.patch_bit_widths if quantizer == "patch" else scale.bit_widths
         for coding in _CODINGS:
             for bits in by_set[set_name]:
                 settings.append(pixel_setting(quantizer, bits, coding))
-                # Codes of up to 4 bits fill the first of the default layers alone.
-                if bits > DEFAULT_PLAN[0]:
+                # Fewer bits leave the last of the default layers empty.
+                if bits > sum(DEFAULT_PLAN):
                     settings.append(pixel_setting(quantizer, bits, coding, DEFAULT_PLAN))
-    settings += [block_setting(qp) for qp in scale.qps]
-    for layers in range(2, MAX_BLOCK_LAYERS + 1):
-        settings += [block_setting(qp, layers) for qp in scale.layered_qps]
-    settings += [block_setting(qp, 1, "high") for qp in scale.high_effort_qps]
     return settings

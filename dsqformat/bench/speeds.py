@@ -26,7 +26,6 @@ from dsqformat.bench.settings import (
     Scale,
     block_codec,
     block_setting,
-    pixel_codec,
     pixel_setting,
 )
 from dsqformat.bench.timing import Job, Timing, take_turns
@@ -84,7 +83,7 @@ def measure_speeds(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="dsq-bench-")))
         entries = _picture_entries(each, points, codecs, scale)
-        entries += _dsq_entries(each, points, folder)
+        entries += _dsq_entries(each, points, scale, folder)
         decoders = {str(number): entry.decode for number, entry in enumerate(entries)}
         encoders = {str(n): e.encode for n, e in enumerate(entries) if e.encode is not None}
         rounds = scale.rounds, max(1, scale.rounds // 2)
@@ -198,26 +197,27 @@ def between(points: list[Point], level: float) -> tuple[float, float, float]:
 # DSQ -------------------------------------------------------------------------------------------
 
 
-def _dsq_entries(each: PictureSet, points: Points, folder: Path) -> list[_Entry]:
-    entries = []
+def _dsq_entries(each: PictureSet, points: Points, scale: Scale, folder: Path) -> list[_Entry]:
+    timed: list[tuple[DsqSetting, float]] = []
     for target in SPEED_TARGETS_DB[each.name]:
         for layers in (1, DEFAULT_BLOCK_LAYERS):
             qp = level_reaching(points.of(block_codec(layers)), target)
             if qp is not None:
-                entries.append(_dsq_entry(each, block_setting(qp, layers), target, folder))
-    if entries:
-        for bits in PIXEL_BIT_WIDTHS:
-            setting = pixel_setting("affine", bits, "rans")
-            entries.append(_dsq_entry(each, setting, NAN, folder))
-        setting = pixel_setting("affine", 8, "rans", DEFAULT_PLAN)
-        entries.append(_dsq_entry(each, setting, NAN, folder))
-        entries.append(_dsq_entry(each, pixel_setting("patch", 2, "rans"), NAN, folder))
-    return entries
+                timed.append((block_setting(qp, layers), target))
+    if timed:
+        pixels = [pixel_setting("affine", bits, "rans") for bits in PIXEL_BIT_WIDTHS]
+        pixels.append(pixel_setting("affine", 8, "rans", DEFAULT_PLAN))
+        pixels.append(pixel_setting("patch", 2, "rans"))
+        timed += [(setting, NAN) for setting in pixels]
+    return [_dsq_entry(each, setting, target, scale, folder) for setting, target in timed]
 
 
-def _dsq_entry(each: PictureSet, setting: DsqSetting, target_db: float, folder: Path) -> _Entry:
+def _dsq_entry(
+    each: PictureSet, setting: DsqSetting, target_db: float, scale: Scale, folder: Path
+) -> _Entry:
     dataset = pack(each.pictures, setting, folder / f"{len(list(folder.iterdir()))}")
-    fidelity = measure_fidelity(each.pictures, read(dataset.path))
+    few = scale.ssim_samples[each.name]
+    fidelity = measure_fidelity(each.pictures, read(dataset.path), few)
     point = Point(
         set_name=each.name,
         sample_count=len(each),
@@ -269,6 +269,3 @@ def pixel_decode_mb_per_s(rows: list[SpeedRow], sample_nbytes: int) -> dict[str,
         for row in rows
         if row.point.family == DSQ and math.isnan(row.target_db)
     }
-
-
-PIXEL_ROWS = (pixel_codec("affine", "rans"), pixel_codec("patch", "rans"))

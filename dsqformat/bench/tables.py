@@ -27,9 +27,11 @@ _WORDS = {"psnr_db": "PSNR", "ssim": "mean SSIM"}
 
 def print_result(console: Console, result: SetResult, figures: Figures) -> None:
     """Print the tables of one set."""
-    height_width = f"{result.sample_count:,} samples of {result.sample_nbytes:,} bytes as uint8"
     console.rule(f"[bold]{result.name}[/]: {result.title}", align="left")
-    console.print(height_width)
+    console.print(
+        f"{result.sample_count:,} samples of {result.sample_nbytes:,} bytes as uint8; "
+        f"SSIM of {result.ssim_samples:,} of them"
+    )
     if result.caution:
         console.print(f"[bold]Caution[/]: {result.caution}.")
     for measure in MEASURES:
