@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal
 
@@ -28,7 +29,7 @@ Output = Literal["uint8", "float32"]
 
 _kernel: Any = block_kernel("block_decode")
 _COEFFICIENTS: Final = 2  # a mode of the kernel
-_PARTS: Final = 4  # parts of the streams for each thread
+_PARTS: Final = 8  # parts of the streams for each thread
 
 
 def decode(
@@ -178,35 +179,45 @@ def _run(
     width = padded(int(job.shapes[:, 1].max()), model.smallest)
     data = job.data if len(job.data) else np.zeros(1, "u1")  # the kernel wants an address
 
-    def work(first: int, stop: int) -> int:
-        part = slice(first, stop)
-        fault: int = _kernel.decode_streams(
-            data, np.ascontiguousarray(job.starts[:, part]),
-            np.ascontiguousarray(job.ends[:, part]), firsts[first : stop + 1], job.shapes,
-            targets, *common, *SYNTAX, BASIS, *neighbourhood(width, model.planes, layers),
-            *decoder_scratch(width, model.planes), mode, octets, floats,
-        )  # fmt: skip
-        return first + fault if fault >= 0 else -1
+    def worker(parts: Iterator[tuple[int, int]]) -> list[int]:
+        """Decode parts until none is left; return the first faulty stream, if any."""
+        scratch = (
+            *neighbourhood(width, model.planes, layers),
+            *decoder_scratch(width, model.planes),
+        )
+        for first, stop in parts:
+            part = slice(first, stop)
+            fault: int = _kernel.decode_streams(
+                data, np.ascontiguousarray(job.starts[:, part]),
+                np.ascontiguousarray(job.ends[:, part]), firsts[first : stop + 1], job.shapes,
+                targets, *common, *SYNTAX, BASIS, *scratch, mode, octets, floats,
+            )  # fmt: skip
+            if fault >= 0:
+                return [first + fault]
+        return []
 
-    fault = _share(work, streams, threads)
-    if fault >= 0:
+    faults = _share(worker, streams, threads)
+    if faults:
         raise CorruptShardError(
-            f"block stream {fault}: its symbols contradict the syntax or do not end with it; "
+            f"block stream {min(faults)}: its symbols contradict the syntax or do not end with it; "
             "fetch the shard again"
         )
 
 
-def _share(work: Callable[[int, int], int], streams: int, threads: int) -> int:
-    """Run `work` over ranges of streams; return the first fault or -1."""
+def _share(
+    worker: Callable[[Iterator[tuple[int, int]]], list[int]], streams: int, threads: int
+) -> list[int]:
+    """Let workers take ranges of streams, in ascending order, from one iterator."""
     threads = max(1, min(threads, streams))
-    if threads == 1:
-        return work(0, streams)
     # More parts than threads, so that none waits long for the slowest.
-    parts = min(streams, _PARTS * threads)
-    bounds = [streams * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        faults = list(pool.map(work, bounds[:-1], bounds[1:]))
-    return next((fault for fault in faults if fault >= 0), -1)
+    count = min(streams, _PARTS * threads) if threads > 1 else 1
+    bounds = [streams * i // count for i in range(count + 1)]
+    parts = iter(list(itertools.pairwise(bounds)))  # its `next` is one step of the interpreter
+    if threads == 1:
+        return worker(parts)
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(worker, parts) for _ in range(threads - 1)]
+        return sum((other.result() for other in others), worker(parts))
 
 
 def _job(
