@@ -55,9 +55,10 @@ def fit_field(
             tuning.group_count,
             patch=field.patch or 1,
             method=tuning.grouping,
+            masks=source.masks,
         )
-    except ValueError as error:
-        raise SampleError(f"field {field.name!r}: {error}") from error
+    except SampleError as error:
+        raise error.located(f"field {field.name!r}") from error
     model = PatchModel(groups.scale, groups.offset, groups=groups)
     if not rans or source.masks:
         return model
@@ -143,10 +144,11 @@ def _quantize_one(
     check_dtype(field, array, row)
     if model.groups is None:
         raise ValueError("no groups")
-    codes, ids = quantize_patches(array[np.newaxis], model.groups)
-    if not source.masks:
+    mask = source.masks[row] if source.masks else None
+    masks = None if mask is None else [mask]
+    codes, ids = quantize_patches(array[np.newaxis], model.groups, masks)
+    if mask is None:
         return codes[0], ids[0]
-    mask = source.masks[row]
     pixels = pixel_mask(mask, array.shape[0], array.shape[1], field.patch or 1)
     kept = mask.ravel() if array.size else slice(0)
     return codes[0].reshape(array.shape)[pixels].ravel(), ids[0][kept]
