@@ -289,7 +289,8 @@ def _decode_plain(payload: memoryview, count: int, kind: str, what: str) -> NDAr
             f"{what}: {len(payload)} bytes for {count} values of {dtype.itemsize}"
         )
     planes = np.frombuffer(payload, "u1").reshape(dtype.itemsize, count)
-    return np.ascontiguousarray(planes.T).view(dtype).reshape(count)
+    # Always a copy: of one value NumPy would return the odd address where it stands.
+    return planes.T.copy().view(dtype).reshape(count)
 
 
 def _decode_for(payload: memoryview, count: int, kind: str, what: str) -> NDArray[Any]:

@@ -95,6 +95,14 @@ def test_fractions_of_a_divisor_cost_their_numerators(numerators, bits):
     assert len(data) <= 5 + 8 + 5 + 9 + len(values)
 
 
+@pytest.mark.parametrize(("kind", "itemsize"), [("int64", 8), ("float32", 4), ("float64", 8)])
+@pytest.mark.parametrize("start", range(8))
+def test_a_single_value_does_not_stay_at_an_odd_address(kind, itemsize, start):
+    data = bytes(start) + column(1, b"\1" * itemsize)
+    values = ColumnReader(memoryview(data)[start:], 1, "index").read("x", kind)
+    assert values.flags.aligned
+
+
 def column(encoding: int, payload: bytes) -> bytes:
     return struct.pack("<BI", encoding, len(payload)) + payload
 
