@@ -9,6 +9,7 @@
         PublishConflictError    somebody else published meanwhile         -> try again
       SourceError               input that cannot be read as samples      -> see the message
       SampleError               a sample that cannot be written           -> mend or skip it
+      TargetError               a size or fidelity that cannot be met     -> ask for another
       UnknownKeyError(KeyError) no sample has this key
 
 Wrong arguments are plain `ValueError` or `TypeError`.
@@ -27,6 +28,7 @@ __all__ = [
     "PublishConflictError",
     "SampleError",
     "SourceError",
+    "TargetError",
     "TruncatedShardError",
     "UnknownKeyError",
     "UnsupportedFeatureError",
@@ -106,6 +108,10 @@ class SourceError(DsqError):
 
 class SampleError(DsqError):
     """A sample cannot be written as it is."""
+
+
+class TargetError(DsqError):
+    """A size or a fidelity cannot be met with these samples."""
 
 
 class UnknownKeyError(DsqError, KeyError):

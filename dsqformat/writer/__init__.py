@@ -3,5 +3,16 @@
 from dsqformat.writer.dataset_writer import DatasetWriter
 from dsqformat.writer.field_spec import FieldSpec
 from dsqformat.writer.report import WriteReport
+from dsqformat.writer.tally import PatchStorage
+from dsqformat.writer.targets import NbytesPerSample, Psnr, Target, TotalNbytes
 
-__all__ = ["DatasetWriter", "FieldSpec", "WriteReport"]
+__all__ = [
+    "DatasetWriter",
+    "FieldSpec",
+    "NbytesPerSample",
+    "PatchStorage",
+    "Psnr",
+    "Target",
+    "TotalNbytes",
+    "WriteReport",
+]

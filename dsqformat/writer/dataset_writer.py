@@ -14,18 +14,26 @@ from numpy.typing import NDArray
 
 from dsqformat._version import __version__
 from dsqformat.chunk.inputs import DEFAULT_ZSTD_LEVEL, Coding
-from dsqformat.dataset.refs import REF_NAME
+from dsqformat.chunk.models import PatchModel
+from dsqformat.dataset.refs import REF_NAME, encode_refs
 from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
 from dsqformat.dataset.store import LocalStore
 from dsqformat.errors import DatasetError, SampleError
 from dsqformat.schema import Column, ColumnType, Schema
+from dsqformat.select.allocation import psnr_of
 from dsqformat.wire import DEFAULT_BLOCK_NBYTES
 from dsqformat.writer.collector import Masks, SampleCollector, Settings
+from dsqformat.writer.encoding import ChunkEncoder
 from dsqformat.writer.field_spec import FieldSpec, declared_columns, is_array
+from dsqformat.writer.ladder import Ladder, ladder_of
 from dsqformat.writer.parent import ParentSnapshot
-from dsqformat.writer.publication import SnapshotBuilder, StorageOptions
+from dsqformat.writer.publication import Prepared, SnapshotBuilder
 from dsqformat.writer.report import WriteReport
 from dsqformat.writer.spill import SampleSpill
+from dsqformat.writer.storage_options import StorageOptions
+from dsqformat.writer.tally import PatchStorage
+from dsqformat.writer.target_search import TargetRun
+from dsqformat.writer.targets import Psnr, Target
 
 Progress = Callable[[str, int, int | None], None]
 # Without shuffling, samples are encoded whenever this many times a chunk has come together.
@@ -39,6 +47,18 @@ class DatasetWriter:
     kept in unnamed files until `close`, which permutes them (so that each shard is a uniform
     sample of the dataset), encodes and publishes them. Leaving the context after an exception
     publishes nothing and leaves nothing behind.
+
+    Memory does not grow with the pixels: some 60 bytes of each sample stay in memory (100 more with
+    a key, 10 more with a target), besides one chunk per core and the bounded sample that models are
+    fitted to (`ChunkEncoder`).
+
+    With a `target` the writer chooses the qp of quantizer block, the bit width of lsq or affine, or
+    the number of groups of quantizer patch: of all fields with the quantizer of the first lossy
+    field; other fields are stored as their spec says. All samples are kept until `close` then, even
+    without shuffling; it looks for the level on a bounded sample, encodes everything, and encodes
+    the last shards again until the target is met. Where it lies between two settings, samples are
+    mixed. A size counts what the report counts as `total_nbytes`; in mode "append" these are the
+    new shards and the tables, keys and snapshot that are written anew, parent rows included.
 
     Args:
         path: the dataset directory; made if need be.
@@ -56,6 +76,9 @@ class DatasetWriter:
         ref: name of the ref to publish under.
         provenance: canonical JSON about how the dataset was made.
         table: write the sample table (needs pyarrow).
+        target: TotalNbytes, NbytesPerSample or Psnr instead of a setting; see above.
+        measure_psnr: decode every chunk again, so that the report has the PSNR of the quantized
+            uint8 fields; a PSNR target does so anyway.
         on_progress: called with (stage, done, total or None).
 
     Raises:
@@ -81,6 +104,8 @@ class DatasetWriter:
         ref: str = "main",
         provenance: Mapping[str, Any] | None = None,
         table: bool = True,
+        target: Target | None = None,
+        measure_psnr: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
         self._options = StorageOptions(coding, zstd_level, chunk_nbytes, shard_nbytes, block_nbytes)
@@ -93,7 +118,8 @@ class DatasetWriter:
         self._blobs: list[BlobEntry] = []
         self._report: WriteReport | None = None
         self._closed = False
-        self._encoded = 0
+        self._stage, self._encoded, self._rounds = "encode", 0, 1
+        self._target, self._measure_psnr = target, measure_psnr or isinstance(target, Psnr)
         declared = declared_columns(columns, names or {})
         self._open(Path(path), mode)
         self._samples = SampleCollector(
@@ -247,6 +273,11 @@ class DatasetWriter:
     ) -> None:
         if self._closed:
             raise ValueError("the writer is closed")
+        if self._target is not None and (qp is not None or not _only_drops(bit_width)):
+            raise SampleError(
+                f"sample {self._samples.count}: has a setting of its own, and the writer is to "
+                f"choose it for {self._target}; give one or the other"
+            )
         self._samples.add(rows, keys, bit_width, qp, masks, count)
         if self._parent is not None and keys is not None:
             self._parent.check_keys(keys)
@@ -254,6 +285,7 @@ class DatasetWriter:
         spill = self._samples.spill
         if (
             not self._shuffle
+            and self._target is None
             and spill is not None
             and spill.nbytes >= _DIRECT_CHUNKS * self._options.chunk_nbytes
         ):
@@ -304,76 +336,115 @@ class DatasetWriter:
         order = np.arange(len(spill))
         if self._shuffle:
             order = np.random.Generator(np.random.PCG64(self._seed)).permutation(len(spill))
-        builder.encode(spill, order)
-        self._finish_table(builder, dropped)
+        if self._target is None or not len(order):
+            builder.encode(spill, order)
+        else:
+            self._meet_target(builder, spill, dropped, order)
+        prepared = self._prepare(builder, spill, dropped)
+        builder.store_all(prepared)
+        sid = self._store.publish(prepared.snapshot, self._ref, self._expected)
+        self._report = self._make_report(builder, sid, prepared)
+
+    def _meet_target(
+        self,
+        builder: SnapshotBuilder,
+        spill: SampleSpill,
+        dropped: SampleSpill,
+        order: NDArray[np.int64],
+    ) -> None:
+        if self._target is None:
+            return
+        ladder = ladder_of(builder.schema, self._specs_of(builder.schema))
+        run = TargetRun(
+            builder=builder,
+            sampler=self._new_encoder(builder.schema, ladder),
+            spill=spill,
+            order=order,
+            target=self._target,
+            ladder=ladder,
+            seed=self._seed,
+            total_nbytes=lambda: self._total_nbytes(self._prepare(builder, spill, dropped)),
+            on_round=self._on_round,
+        )
+        run.run()
+        self._rounds = run.rounds
+
+    def _prepare(
+        self, builder: SnapshotBuilder, spill: SampleSpill, dropped: SampleSpill
+    ) -> Prepared:
         parent = self._parent
-        snapshot, blobs, pages_nbytes = builder.finish(
-            parent_shards=parent.shards if parent else (),
-            parent_keys=parent.keys() if parent else None,
+        return builder.prepare(
+            spill,
+            dropped,
             blobs=[*(parent.other_blobs(self._blobs) if parent else ()), *self._blobs],
             provenance=self._provenance | {"writer": f"dsqformat {__version__}"},
-            parent=self._expected,
+            expected=self._expected,
         )
-        sid = self._store.publish(snapshot, self._ref, self._expected)
-        self._report = self._make_report(builder, sid, blobs, len(snapshot) + pages_nbytes)
+
+    def _total_nbytes(self, prepared: Prepared) -> int:
+        """Return what the report will count as `total_nbytes`."""
+        refs = self._store.refs() | {self._ref: "0" * 64}
+        return prepared.nbytes + len(encode_refs(refs))
 
     def _ready_builder(self) -> SnapshotBuilder:
         """Return the builder; when it is new, the samples so far fix the schema."""
         if self._builder is None:
             schema = self._samples.schema()
-            first = (0, 0)
             if self._parent is not None:
                 keyed = self._samples.keyed
                 schema = self._parent.check(schema, keyed=keyed, table=self._table)
-                first = (len(self._parent.shards), self._parent.snapshot.sample_count)
-            self._builder = self._new_builder(schema, first)
-            if self._parent is not None and self._builder.table is not None:
-                self._parent.copy_rows(self._builder.table, dropped=False)
+            self._builder = SnapshotBuilder(
+                self._store,
+                self._new_encoder(schema),
+                keyed=self._samples.keyed,
+                table=self._table,
+                parent=self._parent,
+                rewindable=self._target is not None,
+                on_chunk=self._on_chunk,
+            )
         self._samples.check_shapes(self._builder.schema)
         return self._builder
 
-    def _new_builder(self, schema: Schema, first: tuple[int, int]) -> SnapshotBuilder:
-        return SnapshotBuilder(
-            self._store,
+    def _new_encoder(self, schema: Schema, ladder: Ladder | None = None) -> ChunkEncoder:
+        """Return an encoder; one for a sample measures what a target needs, no more."""
+        measured = [
+            field.name
+            for field in schema.fields
+            if field.dtype == "uint8" and field.quantizer != "raw" and self._measure_psnr
+        ]
+        if ladder is not None or isinstance(self._target, Psnr):
+            names = ladder_of(schema, self._specs_of(schema)).measured
+            measured = list(names) if isinstance(self._target, Psnr) else []
+        return ChunkEncoder(
             schema,
             self._options,
-            keyed=self._samples.keyed,
-            table=self._table,
-            first=first,
-            tuning={field.name: self._samples.spec(field.name).tuning for field in schema.fields},
-            on_chunk=self._on_chunk,
+            {field.name: self._samples.spec(field.name).tuning for field in schema.fields},
+            measured,
         )
 
-    def _finish_table(self, builder: SnapshotBuilder, dropped: SampleSpill) -> None:
-        """Samples without payload come last (spec 13.2)."""
-        if builder.table is None:
+    def _on_round(self, number: int, done: int) -> None:
+        if number < 0:
+            self._progress("measure", -number, None)
             return
-        if self._parent is not None:
-            self._parent.copy_rows(builder.table, dropped=True)
-        if len(dropped):
-            rows = np.arange(len(dropped))
-            builder.table.append_dropped(
-                dropped.take_columns(rows), dropped.take_keys(rows), len(dropped)
-            )
+        self._stage = "encode" if number == 1 else f"encode again ({number})"
+        self._encoded = done
+
+    def _specs_of(self, schema: Schema) -> dict[str, FieldSpec]:
+        return {field.name: self._samples.spec(field.name) for field in schema.fields}
 
     def _on_chunk(self, count: int) -> None:
         self._encoded += count
-        total = None if not self._shuffle else len(self._samples.spill or ())
-        self._progress("encode", self._encoded, total)
+        streaming = not self._shuffle and self._target is None
+        total = None if streaming else len(self._samples.spill or ())
+        self._progress(self._stage, self._encoded, total)
 
-    def _make_report(
-        self,
-        builder: SnapshotBuilder,
-        sid: str,
-        blobs: Sequence[BlobEntry],
-        snapshot_nbytes: int,
-    ) -> WriteReport:
-        schema = builder.schema
+    def _make_report(self, builder: SnapshotBuilder, sid: str, prepared: Prepared) -> WriteReport:
+        schema, tally = builder.schema, builder.tally
         samples, chunks, nbytes, segments = totals(builder.shards, schema.segment_count)
         layers = [0] * schema.layer_count
         for (_, layer), segment in schema.segment_of.items():
             layers[layer] += segments[segment]
-        sizes = {blob.role: blob.nbytes for blob in blobs}
+        sizes = {blob.role: blob.nbytes for blob in prepared.entries}
         refs_nbytes = (self._store.root / "dataset.json").stat().st_size
         return WriteReport(
             snapshot_id=sid,
@@ -386,7 +457,28 @@ class DatasetWriter:
             layer_nbytes=tuple(layers),
             table_nbytes=sizes.get(ROLE_SAMPLES, 0),
             key_nbytes=sizes.get(ROLE_KEYS, 0),
-            snapshot_nbytes=snapshot_nbytes + refs_nbytes,
+            snapshot_nbytes=len(prepared.snapshot) + prepared.pages_nbytes + refs_nbytes,
             source_nbytes=self._samples.source_nbytes,
-            packed_nbytes=builder.packed_nbytes,
+            packed_nbytes=tally.packed_nbytes,
+            settings={name: dict(sorted(c.items())) for name, c in tally.settings.items()},
+            psnr=psnr_of(tally.squared_error, tally.value_count) if tally.value_count else None,
+            rounds=self._rounds,
+            patches=_patch_storage(builder),
         )
+
+
+def _patch_storage(builder: SnapshotBuilder) -> dict[str, PatchStorage]:
+    storage = {}
+    for name, (values, patches) in builder.tally.patches.items():
+        model = (builder.encoder.models or {}).get(name)
+        widths: Mapping[int, int] = builder.tally.settings.get(f"{name}.bit_width", {})
+        if isinstance(model, PatchModel):
+            bit_width = max(widths, default=0)
+            storage[name] = PatchStorage(values, patches, bit_width, len(model.scale))
+    return storage
+
+
+def _only_drops(bit_width: Settings) -> bool:
+    """Tell whether bit widths say nothing but which samples are dropped."""
+    given = list(bit_width.values()) if isinstance(bit_width, Mapping) else [bit_width]
+    return all(value is None or not np.any(np.asarray(value)) for value in given)

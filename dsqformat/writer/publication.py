@@ -1,32 +1,21 @@
-"""From collected samples to a published snapshot: chunks, shards, tables, one atomic ref."""
+"""From encoded chunks to a published snapshot: shards, tables, one atomic ref."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat import wire
-from dsqformat.chunk import (
-    ChunkInput,
-    CodingOptions,
-    EncodedChunk,
-    FieldModel,
-    FieldTuning,
-    encode_chunk,
-    fit_models,
-)
-from dsqformat.chunk.inputs import DEFAULT_ZSTD_LEVEL, Coding
-from dsqformat.coding.columns import Values
 from dsqformat.dataset.key_table import encode_key_table, key_hashes
 from dsqformat.dataset.sample_table import MEDIA_TYPE, SampleTableWriter
 from dsqformat.dataset.snapshot import (
@@ -37,231 +26,211 @@ from dsqformat.dataset.snapshot import (
     encode_page,
     encode_snapshot,
 )
-from dsqformat.dataset.store import LocalStore
-from dsqformat.schema import Schema
+from dsqformat.dataset.store import LocalStore, NewBlob
 from dsqformat.shard.writer import ShardWriter, WrittenShard
+from dsqformat.writer.encoding import ChunkEncoder, CodedChunk, Fineness
+from dsqformat.writer.parent import ParentSnapshot
 from dsqformat.writer.spill import SampleSpill
+from dsqformat.writer.tally import Tally
 
-# A chunk never holds more than this many times its target in packed bytes, however well the codes
-# compress: the reader has to expand it.
-MAX_EXPANSION: Final = 16
-# Packed bytes of the samples that models are fitted to; blocks have more contexts to fill.
-MODEL_SAMPLE_NBYTES: Final = 3 << 20
-BLOCK_SAMPLE_NBYTES: Final = 12 << 20
-MAX_MODEL_SHARE: Final = 0.02
-LEAST_MODEL_NBYTES: Final = 256
-_WORKERS: Final = max(1, min(8, os.cpu_count() or 1))
+_COPY_NBYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
-class StorageOptions:
-    """How bytes are laid out.
+class Encoded:
+    """A chunk of a shard that may have to be encoded again.
 
     Attributes:
-        coding: "auto", "packed", "zstd" or "rans".
-        zstd_level: 1 to 22.
-        chunk_nbytes: what a chunk should have at full fidelity.
-        shard_nbytes: what a shard should have.
-        block_nbytes: unit of the link check.
+        shard: number of the shard among those of this writer.
+        place: position of its first sample, number of the shard, number of the chunk in it.
+        rows: numbers of its samples in the spill.
+        settings: as `EncodedChunk` has them.
+        packed_nbytes: likewise.
+        hashes: of the keys, or None.
+        tally: of this chunk alone.
     """
 
-    coding: Coding = "auto"
-    zstd_level: int = DEFAULT_ZSTD_LEVEL
-    chunk_nbytes: int = 256 << 10
-    shard_nbytes: int = 32 << 20
-    block_nbytes: int = wire.DEFAULT_BLOCK_NBYTES
+    shard: int
+    place: tuple[int, int, int]
+    rows: NDArray[np.int64]
+    settings: Mapping[str, NDArray[np.uint8]]
+    packed_nbytes: NDArray[np.int64]
+    hashes: NDArray[np.uint64] | None
+    tally: Tally
 
-    def __post_init__(self) -> None:
-        if self.coding not in ("auto", "packed", "zstd", "rans"):
-            raise ValueError(f"coding {self.coding!r}: expected auto, packed, zstd or rans")
-        if not 1 <= self.zstd_level <= 22:
-            raise ValueError(f"zstd_level {self.zstd_level}: expected 1 to 22")
-        if not 1 <= self.chunk_nbytes <= 1 << 28:
-            raise ValueError(f"chunk_nbytes {self.chunk_nbytes}: expected 1 to 2^28")
-        if not self.chunk_nbytes <= self.shard_nbytes <= 1 << 30:
-            raise ValueError(f"shard_nbytes {self.shard_nbytes}: expected chunk_nbytes to 2^30")
-        if self.block_nbytes not in (4096, 8192, 16384, 32768, 65536):
-            raise ValueError(f"block_nbytes {self.block_nbytes}: a power of two, 4096 to 65536")
+
+@dataclass(frozen=True)
+class Prepared:
+    """A snapshot that is ready to be published, and the files that go with it.
+
+    Attributes:
+        snapshot: its bytes.
+        entries: its auxiliary files, pages left out.
+        files: contents that have to be stored still, with their suffix.
+        table: path of the sample table, or None.
+        nbytes: of the shards, the auxiliary files, the pages and the snapshot of this writer.
+        pages_nbytes: of the pages.
+    """
+
+    snapshot: bytes
+    entries: list[BlobEntry]
+    files: list[tuple[bytes, str]]
+    table: Path | None
+    nbytes: int
+    pages_nbytes: int
 
 
 class SnapshotBuilder:
-    """Encodes chunks on all cores, rolls shards, and keeps the sample table and the keys.
+    """Rolls shards of encoded chunks, and keeps the sample table and the keys.
 
     Args:
         store: where blobs go.
-        schema: of the samples.
-        options: layout of the bytes.
+        encoder: of the samples.
         keyed: whether samples have keys.
         table: whether to write a sample table.
-        tuning: how the encoder works, by field name.
-        first: number of shards and samples of a parent snapshot that come before.
+        parent: the snapshot that is appended to.
+        rewindable: whether shards may have to be encoded again: they get their names only when
+            everything is published, and the sample table is written last.
         on_chunk: called with the number of samples of each chunk written.
     """
 
     def __init__(
         self,
         store: LocalStore,
-        schema: Schema,
-        options: StorageOptions,
+        encoder: ChunkEncoder,
         *,
         keyed: bool,
         table: bool,
-        tuning: Mapping[str, FieldTuning] | None = None,
-        first: tuple[int, int] = (0, 0),
+        parent: ParentSnapshot | None = None,
+        rewindable: bool = False,
         on_chunk: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self.store, self.schema, self.options = store, schema, options
-        self._coding = CodingOptions(options.coding, options.zstd_level, tuning or {})
+        self.store, self.encoder = store, encoder
+        self.schema, self.options = encoder.schema, encoder.options
         self.shards: list[WrittenShard] = []
-        self.packed_nbytes = 0
+        self.tally = Tally()
         self.committed: list[Path] = []
-        self._first_shard, self._position = first
+        self.chunks: list[Encoded] = []
+        self._waiting: list[Path] = []
+        self._first_shard = len(parent.shards) if parent else 0
+        self._first_position = parent.snapshot.sample_count if parent else 0
+        self._parent = parent
         self._on_chunk = on_chunk
-        self._ratio: float | None = None
-        self._models: dict[str, FieldModel] | None = None
         self._shard: ShardWriter | None = None
         self._hashes: list[NDArray[np.uint64]] = []
-        self._keyed = keyed
+        self._keyed, self._with_table, self._rewindable = keyed, table, rewindable
         self._scratch = contextlib.ExitStack()
         self._table_path: Path | None = None
-        self.table: SampleTableWriter | None = None
-        if table:
+        self._table: SampleTableWriter | None = None
+        if table and not rewindable:
             self._open_table()
 
     def _open_table(self) -> None:
-        with contextlib.ExitStack() as undo:
-            # Importing pyarrow takes long enough to be interrupted.
-            undo.callback(self._scratch.close)
-            folder = tempfile.TemporaryDirectory(dir=self.store.blobs, prefix=".table-")
-            self._table_path = Path(self._scratch.enter_context(folder)) / "samples.parquet"
-            self.table = SampleTableWriter(self._table_path, self.schema, keyed=self._keyed)
-            undo.pop_all()
+        """Begin the sample table with the samples of the parent."""
+        if self._table_path is None:
+            with contextlib.ExitStack() as undo:
+                # Importing pyarrow takes long enough to be interrupted.
+                undo.callback(self._scratch.close)
+                folder = tempfile.TemporaryDirectory(dir=self.store.blobs, prefix=".table-")
+                self._table_path = Path(self._scratch.enter_context(folder)) / "samples.parquet"
+                undo.pop_all()
+        self._table = SampleTableWriter(self._table_path, self.schema, keyed=self._keyed)
+        if self._parent is not None:
+            self._parent.copy_rows(self._table, dropped=False)
 
     # Chunks ------------------------------------------------------------------------------------
 
-    def encode(self, spill: SampleSpill, order: NDArray[np.int64], *, last: bool = True) -> int:
+    def encode(
+        self,
+        spill: SampleSpill,
+        order: NDArray[np.int64],
+        fineness: Fineness | None = None,
+        *,
+        last: bool = True,
+    ) -> int:
         """Encode samples in an order; unless it is the last call, a short rest is left over.
+
+        Args:
+            spill: the samples.
+            order: numbers of those to be encoded.
+            fineness: how finely, if not as given.
+            last: whether these are all samples there will be.
 
         Returns:
             How many samples of `order` were written.
         """
-        patches = {field.name: field.patch for field in self.schema.fields}
-        raw = {field.name: field.quantizer == "raw" for field in self.schema.fields}
-        sizes = spill.packed_nbytes()[order]
-        if self._models is None:
-            self._models = self._fit(spill, order, patches, raw, last=last)
         done = 0
-        pending: deque[tuple[Future[EncodedChunk], ChunkInput, list[str] | None]] = deque()
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for rows in self._cut(order, sizes, last=last):
-                samples = spill.take(rows, patches, raw)
-                keys = spill.take_keys(rows)
-                done += len(rows)
-                if self._ratio is None:
-                    chunk = self._encode(samples)
-                    packed = max(1, int(chunk.packed_nbytes.sum()))
-                    self._ratio = min(1.0, max(1 / MAX_EXPANSION, chunk.nbytes / packed))
-                    self._append(chunk, samples.columns, keys)
-                    continue
-                pending.append((pool.submit(self._encode, samples), samples, keys))
-                if len(pending) > _WORKERS:
-                    self._append_next(pending)
-            while pending:
-                self._append_next(pending)
+        for coded in self.encoder.chunks(spill, order, fineness, last=last):
+            self._append(coded)
+            done += len(coded.rows)
         return done
 
-    def _fit(
-        self,
-        spill: SampleSpill,
-        order: NDArray[np.int64],
-        patches: Mapping[str, int | None],
-        raw: Mapping[str, bool],
-        *,
-        last: bool,
-    ) -> dict[str, FieldModel]:
-        """Fit models to samples from all over the order, a bounded number."""
-        if not len(order):
-            return {}
-        packed = int(spill.packed_nbytes()[order].sum())
-        # A model is paid once a shard; what is too small to earn it back does without.
-        worth: int | None = None
-        if self.options.coding == "auto":
-            worth = int(MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes))
-            worth = worth if worth >= LEAST_MODEL_NBYTES else 0
-        quantizers = {field.quantizer for field in self.schema.fields}
-        if not quantizers & {"patch", "block"} and (
-            worth == 0 or self.options.coding not in ("auto", "rans")
-        ):
-            return {}
-        most = BLOCK_SAMPLE_NBYTES if "block" in quantizers else MODEL_SAMPLE_NBYTES
-        count = max(1, min(len(order), most * len(order) // max(1, packed)))
-        rows = order[np.arange(count) * len(order) // count]
-        return fit_models(
-            self.schema,
-            spill.take(rows, patches, raw),
-            self._coding,
-            complete=last and count == len(order),
-            worth_nbytes=worth,
-        )
+    def rewind(self, shard_count: int) -> int:
+        """Drop all shards but the first few, to be encoded again; only if rewindable.
 
-    def _cut(
-        self, order: NDArray[np.int64], sizes: NDArray[np.int64], *, last: bool
-    ) -> Iterator[NDArray[np.int64]]:
-        """Yield the samples of one chunk after the other, of about the same coded size."""
-        ends = np.cumsum(sizes)
-        start = 0
-        while start < len(order):
-            target = self.options.chunk_nbytes / (self._ratio or 1.0)
-            before = int(ends[start - 1]) if start else 0
-            stop = int(np.searchsorted(ends, before + target, side="right"))
-            stop = min(max(stop, start + 1), start + wire.MAX_CHUNK_SAMPLES)
-            if stop >= len(order):
-                if not last:
-                    return
-                stop = len(order)
-            yield order[start:stop]
-            start = stop
+        Returns:
+            How many samples are left.
+        """
+        if not self._rewindable:
+            raise ValueError("this builder does not keep what it needs to begin again")
+        if self._shard is not None:
+            self._shard.close()
+            self._shard = None
+        for path in self._waiting[shard_count:]:
+            path.unlink(missing_ok=True)
+        del self._waiting[shard_count:], self.shards[shard_count:]
+        self.chunks = [chunk for chunk in self.chunks if chunk.shard < shard_count]
+        self._hashes = [chunk.hashes for chunk in self.chunks if chunk.hashes is not None]
+        self.tally = Tally()
+        for chunk in self.chunks:
+            self.tally.add(chunk.tally)
+        return self.tally.sample_count
 
-    def _encode(self, samples: ChunkInput) -> EncodedChunk:
-        return encode_chunk(self.schema, samples, self._coding, self._models)
-
-    def _append_next(
-        self, pending: deque[tuple[Future[EncodedChunk], ChunkInput, list[str] | None]]
-    ) -> None:
-        future, samples, keys = pending.popleft()
-        self._append(future.result(), samples.columns, keys)
-
-    def _append(
-        self, chunk: EncodedChunk, columns: Mapping[str, Values], keys: list[str] | None
-    ) -> None:
-        shard = self._shard
+    def _append(self, coded: CodedChunk) -> None:
+        chunk, shard = coded.encoded, self._shard
         if shard and shard.nbytes + chunk.nbytes > self.options.shard_nbytes:
-            self._finish_shard()
+            self.finish_shard()
             shard = None
         if shard is None:
             shard = ShardWriter(
                 self.schema,
                 self.store.blobs,
                 block_nbytes=self.options.block_nbytes,
-                models=self._models,
+                models=self.encoder.models,
             )
             self._shard = shard
-        if self.table is not None:
-            place = (self._position, self._first_shard + len(self.shards), shard.chunk_count)
-            self.table.append(place, columns, keys, chunk.settings, chunk.packed_nbytes)
-        shard.append(chunk, keys)
-        if keys is not None:
-            self._hashes.append(key_hashes(keys))
-        self._position += chunk.sample_count
-        self.packed_nbytes += int(chunk.packed_nbytes.sum())
+        position = self._first_position + self.tally.sample_count
+        place = (position, self._first_shard + len(self.shards), shard.chunk_count)
+        if self._table is not None:
+            self._table.append(
+                place, coded.columns, coded.keys, chunk.settings, chunk.packed_nbytes
+            )
+        shard.append(chunk, coded.keys)
+        tally = Tally.of(self.schema, coded)
+        self.tally.add(tally)
+        hashes = None if coded.keys is None else key_hashes(coded.keys)
+        if hashes is not None:
+            self._hashes.append(hashes)
+        if self._rewindable:
+            number, packed = len(self.shards), chunk.packed_nbytes
+            self.chunks.append(
+                Encoded(number, place, coded.rows, chunk.settings, packed, hashes, tally)
+            )
         self._on_chunk(chunk.sample_count)
 
-    def _finish_shard(self) -> None:
+    def finish_shard(self) -> None:
+        """Finish the shard under way, if there is one."""
         if self._shard is None:
             return
-        with self.store.new_blob() as blob:
-            written = self._shard.finish(blob.file)
-            self._commit(blob.commit, written.digest, "dsq")
+        if self._rewindable:
+            descriptor, name = tempfile.mkstemp(dir=self.store.blobs, prefix=".new-")
+            self._waiting.append(Path(name))
+            with os.fdopen(descriptor, "wb") as file:
+                written = self._shard.finish(file)
+        else:
+            with self.store.new_blob() as blob:
+                written = self._shard.finish(blob.file)
+                self._commit(blob.commit, written.digest, "dsq")
         self.shards.append(written)
         self._shard = None
 
@@ -271,78 +240,162 @@ class SnapshotBuilder:
         if not known:
             self.committed.append(path)
 
+    def tables_nbytes(
+        self,
+        spill: SampleSpill,
+        order: NDArray[np.int64],
+        fineness: Fineness,
+        total_nbytes: Callable[[], int],
+    ) -> int:
+        """Return about what a snapshot takes besides its shards; only before samples are encoded.
+
+        Args:
+            spill: the samples.
+            order: in which they will be encoded.
+            fineness: how finely.
+            total_nbytes: returns the bytes of everything with the chunks there are.
+        """
+        columns = {f"{f.name}.{f.setting}": f for f in self.schema.fields if f.setting}
+        packed = spill.packed_nbytes()
+        for start in range(0, len(order), wire.MAX_CHUNK_SAMPLES):
+            rows = order[start : start + wire.MAX_CHUNK_SAMPLES]
+            settings = {
+                name: fineness.settings.get(field.name, np.full(len(spill), 8, "u1"))[rows]
+                for name, field in columns.items()
+            }
+            keys = spill.take_keys(rows)
+            hashes = None if keys is None else key_hashes(keys)
+            if hashes is not None:
+                self._hashes.append(hashes)
+            tally = Tally(sample_count=len(rows))
+            self.tally.add(tally)
+            place = (self._first_position + start, self._first_shard, len(self.chunks))
+            self.chunks.append(Encoded(0, place, rows, settings, packed[rows], hashes, tally))
+        nbytes = total_nbytes()
+        self.rewind(0)
+        return nbytes
+
     # Publishing --------------------------------------------------------------------------------
 
-    def put(self, data: bytes, role: str, media_type: str, suffix: str) -> BlobEntry:
-        """Store an auxiliary blob."""
-        digest = wire.sha256_hex(data)
-        with self.store.new_blob() as blob:
-            blob.file.write(data)
-            self._commit(blob.commit, digest, suffix)
-        return BlobEntry(role, digest, len(data), media_type, suffix)
-
-    def finish(
+    def prepare(
         self,
+        spill: SampleSpill,
+        dropped: SampleSpill,
         *,
-        parent_shards: Sequence[WrittenShard] = (),
-        parent_keys: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None,
         blobs: Sequence[BlobEntry] = (),
         provenance: Mapping[str, Any],
-        parent: str | None,
-    ) -> tuple[bytes, list[BlobEntry], int]:
-        """Finish shards and tables.
+        expected: str | None,
+    ) -> Prepared:
+        """Finish shards and tables, and store none of them yet.
 
-        Returns:
-            The snapshot, all its auxiliary blobs, and the bytes of its pages.
+        Args:
+            spill: the samples, if the table is written last.
+            dropped: samples without a payload.
+            blobs: auxiliary files that are stored already.
+            provenance: of the snapshot.
+            expected: id of the snapshot it replaces.
         """
-        self._finish_shard()
-        entries = list(blobs)
-        if self.table is not None and self._table_path is not None:
-            self.table.close()
-            self.table = None
-            entry = self.store.put_file(self._table_path, ROLE_SAMPLES, MEDIA_TYPE, "parquet")
-            entries.append(entry)
+        self.finish_shard()
+        entries, files, added = list(blobs), [], 0
+        table = self._finish_table(spill, dropped)
+        if table is not None:
+            with table.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            nbytes = table.stat().st_size
+            entries.append(BlobEntry(ROLE_SAMPLES, digest, nbytes, MEDIA_TYPE, "parquet"))
+            added += nbytes
         if self._keyed:
-            entries.append(self._put_key_table(parent_keys))
-        shards = [*parent_shards, *self.shards]
-        pages = self._put_pages(shards)
+            data = self._key_table()
+            media_type = "application/octet-stream"
+            digest = wire.sha256_hex(data)
+            entries.append(BlobEntry(ROLE_KEYS, digest, len(data), media_type, "keys"))
+            files.append((data, "keys"))
+            added += len(data)
+        shards = [*(self._parent.shards if self._parent else ()), *self.shards]
+        pages, contents = _pages(shards)
         snapshot = encode_snapshot(
-            self.schema, shards, pages=pages, blobs=entries, provenance=provenance, parent=parent
+            self.schema, shards, pages=pages, blobs=entries, provenance=provenance, parent=expected
         )
-        self.close()
-        return snapshot, entries, sum(page.nbytes for page in pages)
+        pages_nbytes = sum(page.nbytes for page in pages)
+        added += len(snapshot) + pages_nbytes + sum(shard.nbytes for shard in self.shards)
+        files += [(content, "page") for content in contents]
+        return Prepared(snapshot, entries, files, table, added, pages_nbytes)
 
-    def _put_key_table(
-        self, parent_keys: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None
-    ) -> BlobEntry:
+    def store_all(self, prepared: Prepared) -> None:
+        """Store what a prepared snapshot refers to, and drop temporary files."""
+        for path, written in zip(self._waiting, self.shards, strict=False):
+            # The name of a shard that waits is not its own yet.
+            with path.open("r+b") as file:
+                blob = NewBlob(path, cast(BinaryIO, file))
+                self._commit(blob.commit, written.digest, "dsq")
+        self._waiting = []
+        if prepared.table is not None:
+            with self.store.new_blob() as blob, prepared.table.open("rb") as file:
+                shutil.copyfileobj(file, blob.file, _COPY_NBYTES)
+                digest = next(e.digest for e in prepared.entries if e.role == ROLE_SAMPLES)
+                self._commit(blob.commit, digest, "parquet")
+        for content, suffix in prepared.files:
+            with self.store.new_blob() as blob:
+                blob.file.write(content)
+                self._commit(blob.commit, wire.sha256_hex(content), suffix)
+        self.close()
+
+    def _finish_table(self, spill: SampleSpill, dropped: SampleSpill) -> Path | None:
+        """Write the rest of the table; samples without payload come last (spec 13.2)."""
+        if not self._with_table:
+            return None
+        if self._rewindable:
+            self._open_table()
+        table = self._table
+        if table is None:
+            raise ValueError("the sample table has been written")
+        for chunk in self.chunks:
+            columns, keys = spill.take_columns(chunk.rows), spill.take_keys(chunk.rows)
+            table.append(chunk.place, columns, keys, chunk.settings, chunk.packed_nbytes)
+        if self._parent is not None:
+            self._parent.copy_rows(table, dropped=True)
+        if len(dropped):
+            rows = np.arange(len(dropped))
+            table.append_dropped(dropped.take_columns(rows), dropped.take_keys(rows), len(dropped))
+        table.close()
+        self._table = None
+        return self._table_path
+
+    def _key_table(self) -> bytes:
         hashes = np.concatenate([*self._hashes, np.empty(0, "<u8")])
-        start = self._position - len(hashes)
-        positions = np.arange(start, self._position, dtype="<u8")
+        end = self._first_position + self.tally.sample_count
+        positions = np.arange(end - len(hashes), end, dtype="<u8")
+        parent_keys = self._parent.keys() if self._parent else None
         if parent_keys is not None:
             hashes = np.concatenate([parent_keys[0], hashes])
             positions = np.concatenate([parent_keys[1], positions])
-        data = encode_key_table(hashes, positions)
-        return self.put(data, ROLE_KEYS, "application/octet-stream", "keys")
-
-    def _put_pages(self, shards: Sequence[WrittenShard]) -> list[ShardPage]:
-        if len(shards) <= wire.SHARDS_PER_PAGE:
-            return []
-        pages = []
-        for start in range(0, len(shards), wire.SHARDS_PER_PAGE):
-            group = shards[start : start + wire.SHARDS_PER_PAGE]
-            entry = self.put(encode_page(group), "page", "application/octet-stream", "page")
-            samples = sum(shard.sample_count for shard in group)
-            pages.append(ShardPage(entry.digest, entry.nbytes, samples, len(group)))
-        return pages
+        return encode_key_table(hashes, positions)
 
     def close(self) -> None:
         """Drop temporary files."""
         if self._shard is not None:
             self._shard.close()
             self._shard = None
-        if self.table is not None:
+        for path in self._waiting:
+            path.unlink(missing_ok=True)
+        self._waiting = []
+        if self._table is not None:
             # Closing flushes, which fails again where the disk is full.
             with contextlib.suppress(OSError):
-                self.table.close()
-            self.table = None
+                self._table.close()
+            self._table = None
         self._scratch.close()
+
+
+def _pages(shards: Sequence[WrittenShard]) -> tuple[list[ShardPage], list[bytes]]:
+    """Return the pages of a snapshot of many shards, and their contents."""
+    if len(shards) <= wire.SHARDS_PER_PAGE:
+        return [], []
+    pages, contents = [], []
+    for start in range(0, len(shards), wire.SHARDS_PER_PAGE):
+        group = shards[start : start + wire.SHARDS_PER_PAGE]
+        content = encode_page(group)
+        samples = sum(shard.sample_count for shard in group)
+        pages.append(ShardPage(wire.sha256_hex(content), len(content), samples, len(group)))
+        contents.append(content)
+    return pages, contents

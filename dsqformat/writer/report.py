@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dsqformat.writer.tally import PatchStorage
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class WriteReport:
         snapshot_nbytes: the snapshot, its pages and dataset.json.
         source_nbytes: the values as they were given, at their own dtype.
         packed_nbytes: all codes at their bit widths, before entropy coding.
+        settings: how many samples have which qp or bit width, by NAME.qp or NAME.bit_width.
+        psnr: in dB over all values of the fields that were measured; None: none were.
+        rounds: how often samples were encoded to meet a target.
+        patches: storage by the formula, by name of the fields of quantizer patch.
     """
 
     snapshot_id: str
@@ -38,6 +45,10 @@ class WriteReport:
     snapshot_nbytes: int
     source_nbytes: int
     packed_nbytes: int
+    settings: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    psnr: float | None = None
+    rounds: int = 1
+    patches: Mapping[str, PatchStorage] = field(default_factory=dict)
 
     @property
     def total_nbytes(self) -> int:

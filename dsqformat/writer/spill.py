@@ -102,8 +102,24 @@ class FieldSpill:
             int(length) if equal else None for length, equal in zip(table[0], same, strict=True)
         )
 
-    def take(self, numbers: NDArray[np.int64], patch: int | None, *, raw: bool) -> FieldInput:
-        """Return the values of some samples, ready to be encoded."""
+    def value_counts(self) -> NDArray[np.int64]:
+        """Return how many values each sample has, int64, shape (n,)."""
+        counts: NDArray[np.int64] = np.prod(self.shape_table(), axis=1, dtype="i8")
+        return counts
+
+    def take(
+        self,
+        numbers: NDArray[np.int64],
+        patch: int | None,
+        settings: NDArray[np.uint8] | None,
+    ) -> FieldInput:
+        """Return the values of some samples, ready to be encoded.
+
+        Args:
+            numbers: of the samples.
+            patch: side of the patches of masks, if any.
+            settings: qp or bit width of every sample of the spill; None for `raw`.
+        """
         shapes = self.shape_table()[numbers]
         parts = self.values.read(numbers)
         values: NDArray[Any] | list[NDArray[Any]]
@@ -115,8 +131,8 @@ class FieldSpill:
                 np.frombuffer(part, self.dtype).reshape(shape)
                 for part, shape in zip(parts, shapes.tolist(), strict=True)
             ]
-        settings = None if raw else np.frombuffer(self.settings, "u1")[numbers]
-        return FieldInput(values, settings, self._take_masks(numbers, shapes, patch))
+        own = None if settings is None else settings[numbers]
+        return FieldInput(values, own, self._take_masks(numbers, shapes, patch))
 
     def _take_masks(
         self, numbers: NDArray[np.int64], shapes: NDArray[np.int64], patch: int | None
@@ -222,11 +238,27 @@ class SampleSpill:
         columns = {name: list(values) for name, values in self.take_columns(numbers).items()}
         other.append_columns(columns, self.take_keys(numbers), len(numbers))
 
-    def packed_nbytes(self) -> NDArray[np.int64]:
-        """Return the bytes of all codes of each sample, int64, shape (n,)."""
+    def value_counts(self) -> NDArray[np.int64]:
+        """Return how many values each sample has over all fields, int64, shape (n,)."""
         total = np.zeros(len(self), "i8")
         for spill in self.fields.values():
-            total += np.frombuffer(spill.packed_nbytes, "i8")
+            total += spill.value_counts()
+        return total
+
+    def packed_nbytes(
+        self, bit_widths: Mapping[str, NDArray[np.uint8]] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the bytes of all codes of each sample, int64, shape (n,).
+
+        Args:
+            bit_widths: of the samples, where they are not as given, by name of the field.
+        """
+        total = np.zeros(len(self), "i8")
+        for name, spill in self.fields.items():
+            if bit_widths and name in bit_widths:
+                total += (spill.value_counts() * bit_widths[name] + 7) // 8
+            else:
+                total += np.frombuffer(spill.packed_nbytes, "i8")
         return total
 
     def take(
@@ -234,12 +266,21 @@ class SampleSpill:
         numbers: NDArray[np.int64],
         patches: Mapping[str, int | None],
         raw: Mapping[str, bool],
+        settings: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> ChunkInput:
-        """Return some samples, ready to be encoded."""
-        fields = {
-            name: spill.take(numbers, patches[name], raw=raw[name])
-            for name, spill in self.fields.items()
-        }
+        """Return some samples, ready to be encoded.
+
+        Args:
+            numbers: of the samples.
+            patches: side of the patches of masks, by name of the field.
+            raw: whether a field has no setting, likewise.
+            settings: of all samples, where they are not as given, likewise.
+        """
+        fields = {}
+        for name, spill in self.fields.items():
+            own = None if raw[name] else np.frombuffer(spill.settings, "u1")
+            own = (settings or {}).get(name, own)
+            fields[name] = spill.take(numbers, patches[name], own)
         return ChunkInput(len(numbers), fields, self.take_columns(numbers))
 
     def take_columns(self, numbers: NDArray[np.int64]) -> dict[str, Values]:
