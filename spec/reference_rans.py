@@ -62,15 +62,27 @@ def parse_model(data):
 def parse_layer_model(bits, channels, above, width):
     """Section 7.1.2, after `bits`."""
     model = {"bias": [], "weight": [], "energy": []}
+    classes = bits.u(3) + 1
+    model["borders"] = list(accumulate(bits.eg(4) for _ in range(classes - 1)))
+    require(
+        not model["borders"] or model["borders"][-1] < 1 << 21, "7.1", "a border above 2^21 - 1"
+    )
+    shift, order = bits.u(2), bits.u(4)
+    for _ in range(classes):
+        model["bias"].append([])
+        model["weight"].append([])
+        for k in range(channels):
+            taps = (24 if above else 12) * channels + k  # 9.3.5
+            bias, weight = bits.sg(3), [bits.sg(order) << shift for _ in range(taps)]
+            require(abs(bias) <= 65535, "7.1", f"bias {bias}")
+            total = sum(map(abs, weight))
+            require(total <= 32767, "7.1", f"the sum of |weight| is {total}")
+            model["bias"][-1].append(bias)
+            model["weight"][-1].append(weight)
     for k in range(channels):
-        current = 2 * channels + k
-        taps = 4 * channels + (7 * channels if above else current)  # 9.3.5
-        model["bias"].append(bits.sg(3))
-        model["weight"].append([bits.sg(7) for _ in range(taps)])
-        model["energy"].append([bits.sg(7) for _ in range(3 * channels + current + 2)])  # 9.3.6
-        for name in ("weight", "energy"):
-            total = sum(map(abs, model[name][k]))
-            require(total <= 32767, "7.1", f"the sum of |{name}| is {total}")
+        model["energy"].append([bits.sg(7) for _ in range(4 * channels + k + 2)])  # 9.3.6
+        total = sum(map(abs, model["energy"][k]))
+        require(total <= 32767, "7.1", f"the sum of |energy| is {total}")
     model["thresholds"] = list(accumulate(bits.eg(2) for _ in range(14)))
     require(model["thresholds"][13] <= 4095, "7.1", "T_13 is above 4095")
     count = bits.eg(4) + 1
@@ -205,40 +217,39 @@ class Rows:
     """Section 9.3.4: the rows around a value; pixel x is at index (x + 2) * C."""
 
     def __init__(self, width, channels, middle_rows):
-        self.width, self.channels, self.middle_rows = width, channels, middle_rows
-        names = ("nn", "n", "cur", "s", "en", "ecur")
-        self.nn, self.n, self.cur, self.s, self.en, self.ecur = (self.blank() for _ in names)
+        self.width, self.channels = width, channels
+        self.middles = [self.extended(row) for row in middle_rows]
+        self.nn, self.n, self.cur, self.en, self.ecur = (self.blank() for _ in range(5))
+        self.mid = self.s = self.ss = None
 
     def blank(self):
-        return [0] * ((self.width + 4) * self.channels)
+        return [0] * ((self.width + 5) * self.channels)
 
-    def extended(self, row):
-        """A row of W pixels, or one with its margins, extended to both sides."""
+    def extended(self, inner):
+        """A row of W pixels with its margins, the last of which is never used."""
         c = self.channels
-        inner = row if len(row) == self.width * c else row[2 * c : -2 * c]
-        return inner[:c] * 2 + inner + inner[-c:] * 2
+        return inner[:c] * 2 + inner + inner[-c:] * 3
 
     def start(self, y):
-        c = self.channels
+        c, end = self.channels, (self.width + 2) * self.channels
         if y > 0:
-            self.nn, self.n, self.cur = self.n, self.extended(self.cur), self.blank()
-            self.en, self.ecur = self.extended(self.ecur), self.blank()
-        if self.middle_rows:
-            if y == 0:
-                self.s = self.extended(self.middle_rows[0])
-            self.cur = list(self.s)
-            if y + 1 < len(self.middle_rows):
-                self.s = self.extended(self.middle_rows[y + 1])
-        self.cur[: 2 * c] = self.n[: 2 * c] if y > 0 else [0] * (2 * c)
-        self.ecur[: 2 * c] = self.en[: 2 * c] if y > 0 else [0] * (2 * c)
+            self.nn, self.n = self.n, self.extended(self.cur[2 * c : end])
+            self.en = self.extended(self.ecur[2 * c : end])
+            self.cur, self.ecur = self.blank(), self.blank()
+        elif self.middles:
+            self.nn, self.n = list(self.middles[0]), list(self.middles[0])
+        if self.middles:
+            last = len(self.middles) - 1
+            self.mid, self.s, self.ss = (self.middles[min(y + d, last)] for d in range(3))
+        self.cur[: 2 * c], self.ecur[: 2 * c] = self.n[: 2 * c], self.en[: 2 * c]
 
     def end_first_row_pixel(self, at):
         """After the last value of a pixel of row 0, which is at index `at`."""
         c = self.channels
-        pixel = self.cur[at : at + c]
-        self.n[at + c : at + 3 * c] = pixel * 2
-        self.nn[at + c : at + 2 * c] = pixel
         self.en[at + c : at + 3 * c] = self.ecur[at : at + c] * 2
+        if not self.middles:
+            self.n[at + c : at + 4 * c] = self.cur[at : at + c] * 3
+            self.nn[at + c : at + 4 * c] = self.cur[at : at + c] * 3
 
 
 def decode_sample(stream, model, a, w, height, width, channels, known):
@@ -288,16 +299,29 @@ def clamp(x, low, high):
     return max(low, min(x, high))
 
 
+def activity(rows, at):
+    """Section 9.3.5: how much changes around the pixel at index `at`."""
+    c, total = rows.channels, 0
+    for i in range(at, at + c):
+        n = rows.n[i]
+        total += abs(n - rows.n[i - c]) + abs(n - rows.n[i + c]) + abs(n - rows.nn[i])
+        if rows.mid:
+            total += abs(rows.mid[i] - rows.s[i]) + abs(rows.mid[i + c] - rows.mid[i])
+    return total
+
+
 def predict(model, a, rows, at, k):
     """Section 9.3.5: p without 16 * mid, before it is clamped."""
     c = rows.channels
-    taps = rows.nn[at : at + c] + rows.n[at - c : at + 2 * c]
+    left, right = at - 2 * c, at + 3 * c
+    taps = rows.nn[left:right] + rows.n[left:right]
     if a:
-        taps += rows.cur[at - 2 * c : at + 2 * c] + rows.s[at - c : at + 2 * c]
-    else:
-        taps += rows.cur[at - 2 * c : at + k]
-    total = sum(x * y for x, y in zip(model["weight"][k], taps, strict=True))
-    return (total + 128 >> 8) + model["bias"][k]
+        taps += rows.mid[at:right] + rows.s[left:right] + rows.ss[left:right]
+        left += c
+    taps += rows.cur[left : at + k]
+    j = bisect_right(model["borders"], activity(rows, at))
+    total = sum(x * y for x, y in zip(model["weight"][j][k], taps, strict=True))
+    return (total + 128 >> 8) + model["bias"][j][k]
 
 
 def expected_error(model, rows, at, k, loss):
@@ -305,7 +329,7 @@ def expected_error(model, rows, at, k, loss):
     c, n, here = rows.channels, rows.n, at + k
     west = abs(rows.cur[here - c] - n[here - c])
     gradient = west + abs(n[here] - n[here - c]) + abs(n[here] - n[here + c]) >> loss
-    taps = rows.en[at - c : at + 2 * c] + rows.ecur[at - 2 * c : here] + [min(4095, gradient)]
+    taps = rows.en[at - c : at + 2 * c] + rows.ecur[at - c : here] + [min(4095, gradient)]
     *weights, constant = model["energy"][k]
     total = sum(x * y for x, y in zip(weights, taps, strict=True))
     return clamp((total >> 8) + constant, 0, 4095)

@@ -12,124 +12,163 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-DIRECT_BITS, LEVELS, FIRST_LEVEL = 4, 16, 15
-PREDICTOR, ENERGY, ENERGY_TOP, LUT, SLACK = 56, 34, 4095, 4096, 16
+from dsqformat.kernels.plain_layout import (
+    CLASSES,
+    CURRENT,
+    DIRECT_BITS,
+    EN,
+    ENERGY,
+    ENERGY_TOP,
+    ERRORS,
+    FIRST_LEVEL,
+    LEVELS,
+    LUT,
+    MIDDLE,
+    NN,
+    NUMBERS,
+    ROWS,
+    SLACK,
+    SS,
+    N,
+    S,
+    row_lanes,
+)
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Model = tuple[NDArray[Any], ...]
 
 
 class Lanes:
     """Rows around the current one, of many samples; used in the order of the values.
 
     Args:
-        model: numbers, weights, bias, energy and levels, as the kernels take them.
+        model: numbers, borders, weights, bias, energy and levels, as the kernels take them.
         config: number of the configuration.
         channels: 1 to 4.
         coarse: int, shape (lanes, height, width, channels), what the layers before say.
     """
 
-    def __init__(
-        self, model: tuple[NDArray[Any], ...], config: int, channels: int, coarse: NDArray[Any]
-    ) -> None:
-        numbers, weights, bias, energy, levels = model
-        self.above, self.bits, self.context, self.bins = numbers[
-            4 * config : 4 * config + 4
+    def __init__(self, model: Model, config: int, channels: int, coarse: NDArray[Any]) -> None:
+        numbers, borders, weights, bias, energy, levels = model
+        self.above, self.bits, self.context, self.bins, first, *_ = numbers[
+            NUMBERS * config : NUMBERS * (config + 1)
         ].tolist()
-        part = slice(config * channels, (config + 1) * channels)
-        self.weights = weights.reshape(-1, PREDICTOR)[part].astype("f8")
-        self.energy = energy.reshape(-1, ENERGY)[part].astype("f8")
-        self.bias = bias[part].tolist()
+        limits = borders[(CLASSES - 1) * config : (CLASSES - 1) * (config + 1)]
+        self.borders = limits[limits < np.iinfo("i4").max]
+        part = slice(first * channels, (first + len(self.borders) + 1) * channels)
+        self.size = len(weights) // len(bias)
+        self.weights = weights.reshape(-1, self.size)[part].astype("f8")
+        self.bias = bias[part].astype("f8")
+        self.energy = energy.reshape(-1, ENERGY)[channels * config : channels * (config + 1)]
+        self.energy = self.energy.astype("f8")
         self.levels = levels[config * LUT : (config + 1) * LUT]
-        self.coarse = coarse
-        self.channels = channels
+        self.coarse, self.channels = coarse, channels
         self.height, self.width = coarse.shape[1:3]
         total = self.above + self.bits
         self.middle = (1 << total) >> 1
-        self.zero = 16 * self.middle
         self.top = ((1 << total) - 1) << 4
         self.loss = max(0, total - 8)
-        self.stride = (self.width + 4) * channels
-        self.rows = np.zeros((len(coarse), 4 * self.stride + SLACK))
-        self.errors = np.zeros((len(coarse), 2 * self.stride + SLACK))
-        self._row_predicted = self._row_energy = self._row_gradient = np.empty(0)
-        self._part_from = 0
+        self.stride = (self.width + 4) * channels + SLACK
+        self.rows = np.zeros((ROWS, len(coarse), self.stride))
+        self._summed = self._foreseen = self._gradient = np.empty(0)
+        self._classes = np.empty(0, "i8")
+        self._prepared = 0
 
     def start_row(self, y: int) -> None:
         """Prepare row y; rows come in order."""
-        stride, c = self.stride, self.channels
-        rows, errors = self.rows, self.errors
+        rows, c = self.rows, self.channels
         if y:
-            for array, at in ((rows, 2 * stride), (errors, stride)):
-                array[:, at : at + 2 * c] = np.tile(array[:, at + 2 * c : at + 3 * c], 2)
-                end = at + stride
-                array[:, end - 2 * c : end] = np.tile(array[:, end - 3 * c : end - 2 * c], 2)
-            rows[:, : 2 * stride] = rows[:, stride : 3 * stride].copy()
-            errors[:, :stride] = errors[:, stride : 2 * stride]
-            errors[:, stride : 2 * stride] = 0
-            rows[:, 2 * stride : 3 * stride] = 0
+            for row in (CURRENT, ERRORS):
+                self._extend(rows[row])
+            rows[NN], rows[N], rows[EN] = rows[N], rows[CURRENT], rows[ERRORS]
         if self.above:
-            if not y:
-                self._fill_south(0)
-            rows[:, 2 * stride : 3 * stride] = rows[:, 3 * stride : 4 * stride]
-            if y + 1 < self.height:
-                self._fill_south(y + 1)
-        rows[:, 2 * stride : 2 * stride + 2 * c] = rows[:, stride : stride + 2 * c] if y else 0
-        errors[:, stride : stride + 2 * c] = errors[:, : 2 * c] if y else 0
+            if y == 0:
+                self._fill(rows[S], 0)
+                self._fill(rows[SS], min(1, self.height - 1))
+                rows[NN] = rows[N] = rows[S]
+            rows[MIDDLE], rows[S] = rows[S], rows[SS]
+            if y + 2 < self.height:
+                self._fill(rows[SS], y + 2)
+        rows[CURRENT, :, : 2 * c] = rows[N, :, : 2 * c]
+        rows[ERRORS, :, : 2 * c] = rows[EN, :, : 2 * c]
         if y:
             self._prepare(0, self.width)
 
-    def _fill_south(self, y: int) -> None:
-        c, at = self.channels, 3 * self.stride
+    def _fill(self, row: Floats, y: int) -> None:
+        c = self.channels
         half = ((1 << self.bits) >> 1) - self.middle
         middles = self.coarse[:, y].astype("f8") * (1 << self.bits) + half
-        padded = np.concatenate(
-            [middles[:, :1], middles[:, :1], middles, middles[:, -1:], middles[:, -1:]], axis=1
-        )
-        self.rows[:, at : at + self.stride] = padded.reshape(len(padded), (self.width + 4) * c)
+        row[:, 2 * c : (self.width + 2) * c] = middles.reshape(len(row), -1)
+        self._extend(row)
+
+    def _extend(self, row: Floats) -> None:
+        c, end = self.channels, (self.width + 2) * self.channels
+        row[:, : 2 * c] = np.tile(row[:, 2 * c : 3 * c], 2)
+        row[:, end : end + 2 * c] = np.tile(row[:, end - c : end], 2)
 
     def _prepare(self, begin: int, end: int) -> None:
         """Sum up for some pixels what does not depend on the current row."""
-        c, stride = self.channels, self.stride
-        first, last = (begin + 2) * c, (end + 1) * c + 1
-
-        def windows(array: Floats, at: int, size: int) -> Floats:
-            return sliding_window_view(array[:, at + first : at + last - 1 + size], size, axis=1)[
-                :, ::c
-            ]
-
-        rows, errors = self.rows, self.errors
-        total = windows(rows, 0, 8) @ self.weights[:, :8].T
-        total += windows(rows, stride - c, 16) @ self.weights[:, 8:24].T
+        rows, c = self.rows, self.channels
+        north, west, east = self._pixels(N, begin, end)
+        self._gradient = np.abs(north - west) + np.abs(north - east)
+        classes = np.searchsorted(self.borders, self._activity(begin, end), "right")
+        at = [(NN, -2, 5), (N, -2, 5)]
         if self.above:
-            total += windows(rows, 3 * stride - c, 16) @ self.weights[:, 40:].T
-        self._row_predicted = total + 128.0
-        self._row_energy = windows(errors, -c, 16) @ self.energy[:, :16].T
-        north = windows(rows, stride, c)
-        west, east = windows(rows, stride - c, c), windows(rows, stride + c, c)
-        self._row_gradient = np.abs(north - west) + np.abs(north - east)
-        self._part_from = begin
+            at += [(MIDDLE, 0, 3), (S, -2, 5), (SS, -2, 5)]
+        total: Any = 0.0
+        step = row_lanes(c)
+        for block, (row, offset, pixels) in enumerate(at):
+            window = self._windows(rows[row], begin + offset, end + offset, pixels)
+            total = total + window @ self.weights[:, block * step : block * step + pixels * c].T
+        total += 128 + 256 * (self.bias + 16 * self.middle)
+        total = total.reshape(*classes.shape, -1, c)
+        self._summed = np.take_along_axis(total, classes[:, :, np.newaxis, np.newaxis], axis=2)
+        self._summed = self._summed[:, :, 0]
+        self._classes = classes
+        window = self._windows(rows[EN], begin - 1, end - 1, 3)
+        self._foreseen = window @ self.energy[:, : 3 * c].T + 256 * self.energy[:, 25]
+        self._prepared = begin
+
+    def _pixels(self, row: int, begin: int, end: int) -> tuple[Floats, Floats, Floats]:
+        """Return some pixels of a row and those to their left and right, (lanes, pixels, c)."""
+        c = self.channels
+        parts = [
+            self.rows[row, :, (begin + 2 + d) * c : (end + 2 + d) * c].reshape(-1, end - begin, c)
+            for d in (0, -1, 1)
+        ]
+        return parts[0], parts[1], parts[2]
+
+    def _windows(self, row: Floats, begin: int, end: int, pixels: int) -> Floats:
+        """Return so many pixels from each pixel on, shape (lanes, pixels, pixels * channels)."""
+        c = self.channels
+        part = row[:, (begin + 2) * c : (end + 1 + pixels) * c]
+        return sliding_window_view(part, pixels * c, axis=1)[:, ::c]
 
     def expect(self, y: int, x: int, k: int) -> tuple[Ints, Ints]:
         """Return the prediction in sixteenths and the level, int64, shape (lanes,)."""
         if y == 0 and k == 0:
             self._prepare(x, x + 1)
-        c, stride = self.channels, self.stride
-        part, at = x - self._part_from, (x + 2) * c
-        current = 2 * stride + at
-        total = self._row_predicted[:, part, k] + (
-            self.rows[:, current - 2 * c : current - 2 * c + 16] @ self.weights[k, 24:40]
-        )
-        predicted = (total.astype("i8") >> 8) + (self.bias[k] + self.zero)
+        rows, c, part = self.rows, self.channels, x - self._prepared
+        here = (x + 2) * c
+        first = self.size - 16
+        known = 2 * c + k
+        taps = rows[CURRENT, :, here - 2 * c : here + k]
+        weights = self.weights.reshape(-1, c, self.size)[:, k, first : first + known]
+        if len(weights) == 1:
+            current = taps @ weights[0]
+        else:
+            current = (taps @ weights.T)[np.arange(len(taps)), self._classes[:, part]]
+        predicted = (self._summed[:, part, k] + current).astype("i8") >> 8
         np.minimum(np.maximum(predicted, 0, out=predicted), self.top, out=predicted)
         if x == 0 and y == 0:
             return predicted, np.full(len(predicted), FIRST_LEVEL)
-        west = self.rows[:, current - c + k] - self.rows[:, stride + at - c + k]
-        gradient = (self._row_gradient[:, part, k] + np.abs(west)).astype("i8") >> self.loss
-        energy = self._row_energy[:, part, k] + (
-            self.errors[:, stride + at - 2 * c : stride + at - 2 * c + 16] @ self.energy[k, 16:32]
-        )
-        energy += np.minimum(gradient, ENERGY_TOP) * self.energy[k, 32]
-        found = (energy.astype("i8") >> 8) + int(self.energy[k, 33])
+        west = rows[CURRENT, :, here - c + k] - rows[N, :, here - c + k]
+        gradient = (self._gradient[:, part, k] + np.abs(west)).astype("i8") >> self.loss
+        energy = rows[ERRORS, :, here - c : here + k] @ self.energy[k, 16 : 16 + c + k]
+        energy += self._foreseen[:, part, k]
+        energy += np.minimum(gradient, ENERGY_TOP) * self.energy[k, 24]
+        found = energy.astype("i8") >> 8
         return predicted, self.levels[np.minimum(np.maximum(found, 0), ENERGY_TOP)].astype("i8")
 
     def contexts(self, k: int, predicted: Ints, level: Ints, base: Ints) -> Ints:
@@ -152,38 +191,49 @@ class Lanes:
     def store(self, x: int, k: int, value: Ints, predicted: Ints) -> None:
         """Take the value of each lane at pixel x, channel k of the current row."""
         at = (x + 2) * self.channels + k
-        self.rows[:, 2 * self.stride + at] = value - self.middle
+        self.rows[CURRENT, :, at] = value - self.middle
         error = np.abs((value << 4) - predicted) >> self.loss
-        self.errors[:, self.stride + at] = np.minimum(error, ENERGY_TOP)
+        self.rows[ERRORS, :, at] = np.minimum(error, ENERGY_TOP)
 
     def end_pixel(self, y: int, x: int) -> None:
         """Finish a pixel: in the first row the pixels above are those to the left."""
         if y:
             return
-        c, stride, at = self.channels, self.stride, (x + 2) * self.channels
-        pixel = self.rows[:, 2 * stride + at : 2 * stride + at + c]
-        self.rows[:, stride + at + c : stride + at + 2 * c] = pixel
-        self.rows[:, stride + at + 2 * c : stride + at + 3 * c] = pixel
-        self.rows[:, at + c : at + 2 * c] = pixel
-        error = self.errors[:, stride + at : stride + at + c]
-        self.errors[:, at + c : at + 2 * c] = error
-        self.errors[:, at + 2 * c : at + 3 * c] = error
+        c, at = self.channels, (x + 2) * self.channels
+        errors = self.rows[ERRORS, :, at : at + c]
+        self.rows[EN, :, at + c : at + 3 * c] = np.tile(errors, 2)
+        if not self.above:
+            pixel = np.tile(self.rows[CURRENT, :, at : at + c], 3)
+            self.rows[N, :, at + c : at + 4 * c] = pixel
+            self.rows[NN, :, at + c : at + 4 * c] = pixel
 
-    def look_around(self, y: int, x: int, k: int) -> NDArray[np.int16]:
-        """Return the first 89 columns of `seen` (see `kernels.rans.trace`)."""
-        c, stride, at = self.channels, self.stride, (x + 2) * self.channels
-        rows, errors = self.rows, self.errors
-        w, n = rows[:, 2 * stride + at - c + k], rows[:, stride + at + k]
-        nw, ne = rows[:, stride + at - c + k], rows[:, stride + at + c + k]
-        gradient = (np.abs(w - nw) + np.abs(n - nw) + np.abs(n - ne)).astype("i8") >> self.loss
-        north, current, south = stride + at - c, 2 * stride + at - 2 * c, 3 * stride + at - c
+    def look_around(self, y: int, x: int, k: int) -> Ints:
+        """Return all columns of `seen` (see `kernels.rans.trace`) but the last two."""
+        rows, c, at = self.rows, self.channels, (x + 2) * self.channels
+        step, left, part = row_lanes(self.channels), x * self.channels, x - self._prepared
+        w, nw = rows[CURRENT, :, at - c + k], rows[N, :, at - c + k]
+        gradient = (self._gradient[:, part, k] + np.abs(w - nw)).astype("i8") >> self.loss
         parts = [
-            rows[:, at : at + 8],
-            rows[:, north : north + 16],
-            rows[:, current : current + 16],
-            rows[:, south : south + 16],
-            errors[:, at - c : at - c + 16],
-            errors[:, stride + at - 2 * c : stride + at - 2 * c + 16],
+            rows[NN, :, left : left + step],
+            rows[N, :, left : left + step],
+            rows[MIDDLE, :, at : at + step],
+            rows[S, :, left : left + step],
+            rows[SS, :, left : left + step],
+            rows[CURRENT, :, left : left + 16],
+            rows[EN, :, at - c : at - c + 16],
+            rows[ERRORS, :, at - c : at - c + 8],
             np.minimum(gradient, ENERGY_TOP)[:, np.newaxis],
+            self._activity(x, x + 1),
         ]
-        return np.concatenate(parts, axis=1).astype("i2")
+        return np.concatenate(parts, axis=1).astype("i8")
+
+    def _activity(self, begin: int, end: int) -> Floats:
+        """Return how much changes around some pixels, shape (lanes, pixels)."""
+        north, west, east = self._pixels(N, begin, end)
+        total = np.abs(north - west) + np.abs(north - east)
+        total += np.abs(north - self._pixels(NN, begin, end)[0])
+        if self.above:
+            middle, _, right = self._pixels(MIDDLE, begin, end)
+            total += np.abs(middle - self._pixels(S, begin, end)[0]) + np.abs(right - middle)
+        summed: Floats = total.sum(axis=2)
+        return summed

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.kernels.plain_lanes import DIRECT_BITS, Ints, Lanes
+from dsqformat.kernels.plain_lanes import Ints, Lanes
+from dsqformat.kernels.plain_layout import CURRENT, DIRECT_BITS, ERRORS, NUMBERS, SYMBOLS
 
-SYMBOLS, LOW = 40, 1 << 16
-Model = tuple[NDArray[Any], ...]
+LOW = 1 << 16
 
 
 def trace(
@@ -25,28 +25,29 @@ def trace(
     config: NDArray[np.int32],
     channels: int,
     numbers: NDArray[np.int32],
+    borders: NDArray[np.int32],
     weights: NDArray[np.int16],
     bias: NDArray[np.int32],
     energy: NDArray[np.int16],
     levels: NDArray[np.uint8],
-    rows: NDArray[np.int16],
-    errors: NDArray[np.int16],
+    shorts: NDArray[np.int16],
+    ints: NDArray[np.int32],
     contexts: NDArray[np.int32],
     symbols: NDArray[np.uint8],
     extras: NDArray[np.uint16],
-    seen: NDArray[np.int16],
+    seen: NDArray[np.int32],
     every: int,
 ) -> None:
     """As `rans.trace`."""
-    del rows, errors
-    model = (numbers, weights, bias, energy, levels)
+    del shorts, ints
+    model = (numbers, borders, weights, bias, energy, levels)
     counts = np.where(config >= 0, heights * widths * channels, 0)
     target = np.cumsum(counts) - counts
     for chosen in _alike(heights, widths, config, np.arange(len(first))):
         shape = (int(heights[chosen[0]]), int(widths[chosen[0]]), channels)
         values = codes[first[chosen, np.newaxis] + np.arange(np.prod(shape))]
         number = int(config[chosen[0]])
-        coarse = (values >> int(numbers[4 * number + 1])).reshape(-1, *shape)
+        coarse = (values >> int(numbers[NUMBERS * number + 1])).reshape(-1, *shape)
         lanes = Lanes(model, number, channels, coarse)
         out = (contexts, symbols, extras, seen)
         _trace_alike(lanes, values.astype("i8"), target[chosen], out, every)
@@ -65,7 +66,7 @@ def _trace_alike(
         row = pixel // every * channels + k
         watched = np.nonzero((pixel % every == 0) & (row < len(seen)))[0]
         if len(watched):
-            seen[row[watched], :89] = lanes.look_around(y, x, k)[watched]
+            seen[row[watched], :-2] = lanes.look_around(y, x, k)[watched]
         contexts[target + i] = lanes.contexts(k, predicted, level, base)
         symbol, extra = value - base, np.zeros_like(value)
         if lanes.bits > DIRECT_BITS:
@@ -79,8 +80,8 @@ def _trace_alike(
         lanes.store(x, k, value, predicted)
         if len(watched):
             at = (x + 2) * channels + k
-            seen[row[watched], 89] = lanes.errors[watched, lanes.stride + at]
-            seen[row[watched], 90] = lanes.rows[watched, 2 * lanes.stride + at]
+            seen[row[watched], -2] = lanes.rows[ERRORS, watched, at]
+            seen[row[watched], -1] = lanes.rows[CURRENT, watched, at]
         if k == channels - 1:
             lanes.end_pixel(y, x)
 
@@ -150,20 +151,23 @@ def decode_streams(
     config: NDArray[np.int32],
     channels: int,
     numbers: NDArray[np.int32],
+    borders: NDArray[np.int32],
     weights: NDArray[np.int16],
     bias: NDArray[np.int32],
     energy: NDArray[np.int16],
     levels: NDArray[np.uint8],
     table_of: NDArray[np.uint16],
-    symbol_of: NDArray[np.uint8],
+    nearest: NDArray[np.uint8],
+    starts: NDArray[np.int16],
     ranges: NDArray[np.uint32],
-    rows: NDArray[np.int16],
-    errors: NDArray[np.int16],
+    states: NDArray[np.int64],
+    shorts: NDArray[np.int16],
+    ints: NDArray[np.int32],
 ) -> int:
     """As `rans.decode_streams`; of several corrupt samples another one may be named."""
-    del rows, errors
-    model = (numbers, weights, bias, energy, levels)
-    reader = _Streams(data, stream_end, table_of, symbol_of, ranges)
+    del nearest, starts, states, shorts, ints
+    model = (numbers, borders, weights, bias, energy, levels)
+    reader = _Streams(data, stream_end, table_of, ranges)
     for turn in range(samples_per_stream):
         samples = np.arange(turn, len(first), samples_per_stream)
         for chosen in _alike(heights, widths, config, samples):
@@ -189,7 +193,6 @@ class _Streams:
         data: NDArray[np.uint8],
         stream_end: Ints,
         table_of: NDArray[np.uint16],
-        symbol_of: NDArray[np.uint8],
         ranges: NDArray[np.uint32],
     ) -> None:
         self.end = stream_end
@@ -203,8 +206,9 @@ class _Streams:
             self.state[some] = self.state[some] << 8 | self.data[self.pos[some] + i]
         self.pos += head
         self.table_of = table_of.astype("i8")
-        self.symbol_of = symbol_of.astype("i8")
         self.frequency = (ranges >> 16).astype("i8")
+        alphabet = np.tile(np.arange(SYMBOLS), len(ranges) // SYMBOLS)
+        self.symbol_of = np.repeat(alphabet, self.frequency)
         self.start = (ranges & 65535).astype("i8")
 
     def symbols(self, lanes: Ints | slice, contexts: Ints) -> Ints:

@@ -177,6 +177,8 @@ class LayerModel:
 
     above: int = 0
     bits: int = 4
+    bias: int = 0
+    borders: list[int] = field(default_factory=list)
     weight: list[int] | None = None
     thresholds: list[int] = field(default_factory=lambda: [0] * 14)
     tables: list[list[int]] | None = None  # grades
@@ -187,10 +189,17 @@ class LayerModel:
         tables = [[8] * symbols] if self.tables is None else self.tables
         text.u(4, self.above)
         text.u(4, self.bits - 1)
-        text.sg(3, 0)
-        for number in self.weight or [0] * (11 if self.above else 6):
-            text.sg(7, number)
-        for _ in range(7):
+        text.u(3, len(self.borders))
+        for before, border in zip([0, *self.borders], self.borders, strict=False):
+            text.eg(4, border - before)
+        text.u(2, 0)
+        text.u(4, 7)
+        weight = self.weight or [0] * (24 if self.above else 12)
+        for j in range(len(self.borders) + 1):  # each class has those of the one before, moved on
+            text.sg(3, self.bias + j)
+            for number in weight[j:] + weight[:j]:
+                text.sg(7, number)
+        for _ in range(6):
             text.sg(7, 0)
         for before, threshold in zip([0, *self.thresholds], self.thresholds, strict=False):
             text.eg(2, threshold - before)

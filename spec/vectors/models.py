@@ -17,7 +17,10 @@ USED = {}
 
 
 def frozen(facts, make):
-    """The bytes of these facts; `make` is only called for facts that no committed bytes hold."""
+    """The bytes of these facts; `make` is only called for facts that no committed bytes hold.
+
+    The first of the facts changes where the format does.
+    """
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     if key not in CODED:
         CODED[key] = make().hex()
@@ -45,7 +48,7 @@ def frozen_model(plan, samples):
 
         return fit(*arrays(plan, samples), complete=True).to_bytes()
 
-    return frozen(["model", plan, samples], make)
+    return frozen(["model 2", plan, samples], make)
 
 
 def frozen_segment(model, plan, samples, layer, per_stream):
@@ -57,7 +60,7 @@ def frozen_segment(model, plan, samples, layer, per_stream):
         parsed = PixelModel.from_bytes(model)
         return b"\x02" + encode_layer(parsed, *arrays(plan, samples), layer, per_stream)
 
-    return frozen(["segment", model.hex(), plan, samples, layer, per_stream], make)
+    return frozen(["segment 2", model.hex(), plan, samples, layer, per_stream], make)
 
 
 def models_json():

@@ -8,6 +8,7 @@ import builder
 from assembly import ChunkData, affine, lsq, raw, schema_of, valid_vector
 from builder import LayerModel, even_stream, rans_layer
 from expected import FieldData, binary32
+from models import frozen_segment
 
 PIXEL = binary32(1 / 255)
 
@@ -68,6 +69,22 @@ def rans_three_layers():
         "rans_three_layers",
         "8-bit pictures in layers 4 | 2 | 2, each in the light of those before",
         schema_of([affine("image", [6, 7, 3], [4, 2], "uint8")]), [ChunkData({"image": data})],
+    )  # fmt: skip
+
+
+def rans_classes():
+    codes, plan = [slope(6, 9, 1, 63, seed) for seed in (40, 41, 42)], [4]
+    codes[2] = [63 * (i % 3 > 0) for i in range(54)]
+    first = LayerModel(0, 4, 5, [2, 9, 14], [0, 0, -512, 0, 0, 0, 1024, 3000, 64, 0, 0, 3])
+    second = LayerModel(4, 2, -3, [5, 6, 7, 9, 11, 30, 100], [300, -200] * 5 + [500] * 8 + [-9] * 6)
+    model = builder.model(first, second)
+    samples = [([6, 9], 6, sample) for sample in codes]
+    segments = {layer: frozen_segment(model, plan, samples, layer, 2) for layer in (0, 1)}
+    data = FieldData(codes, [6] * 3, [1.0] * 3, [0.0] * 3, rans=segments)
+    return valid_vector(
+        "rans_classes",
+        "a model with 4 classes in layer 0 and 8 in layer 1, whose weights and biases differ",
+        schema_of([affine("x", [6, 9], plan)]), [ChunkData({"x": data})], models={"x": model},
     )  # fmt: skip
 
 
@@ -140,6 +157,6 @@ def rans_several_fields():
 
 
 VALID = [
-    rans_by_hand, rans_empty_streams, rans_one_layer, rans_three_layers, rans_among_codings,
-    rans_lsq_widths, rans_shapes, rans_several_fields,
+    rans_by_hand, rans_empty_streams, rans_one_layer, rans_three_layers, rans_classes,
+    rans_among_codings, rans_lsq_widths, rans_shapes, rans_several_fields,
 ]  # fmt: skip

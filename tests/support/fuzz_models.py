@@ -14,19 +14,19 @@ from dsqformat.coding.block.model import FLAT
 from dsqformat.coding.block.tables import ABSENT, LayerTables, build
 from dsqformat.coding.rans import PixelModel
 from dsqformat.coding.rans.geometry import (
-    ENERGY,
-    LEVELS,
-    PREDICTOR,
     THRESHOLDS,
     bin_count,
     energy_taps,
+    predictor_size,
     predictor_taps,
     symbol_count,
 )
-from dsqformat.coding.rans.model import MAX_GRADE, MAX_WEIGHT, LayerModel
+from dsqformat.coding.rans.model import MAX_BIAS, MAX_BORDER, MAX_GRADE, MAX_WEIGHT, LayerModel
+from dsqformat.kernels.plain_layout import CLASSES, ENERGY, LEVELS
 
 _LOGITS: Final = (ABSENT, ABSENT, -40, -20, -5, 0, 5, 20, 40)
-_BIAS: Final = (0, 0, 1, -1, 40, -4000, 65535, -65536, 1 << 19, -(1 << 19), (1 << 23) - 1)
+_BIAS: Final = (0, 0, 1, -1, 40, -4000, MAX_BIAS, -MAX_BIAS)
+_BORDERS: Final = (0, 1, 5, 40, 300, 5000, MAX_BORDER)
 
 
 def odd_block_model(
@@ -79,10 +79,12 @@ def _config(source: random.Random) -> tuple[int, int]:
 
 
 def _odd_layer(source: random.Random, channels: int, above: int, bits: int) -> LayerModel:
-    weights = np.zeros((channels, PREDICTOR), "i2")
+    classes = source.choice((1, 1, 2, CLASSES))
+    weights = np.zeros((classes, channels, predictor_size(channels)), "i2")
     energy = np.zeros((channels, ENERGY), "i2")
     for channel in range(channels):
-        _spread(source, weights[channel], predictor_taps(channels, channel, above))
+        for number in range(classes):
+            _spread(source, weights[number, channel], predictor_taps(channels, channel, above))
         _spread(source, energy[channel], energy_taps(channels, channel))
     symbols, contexts = symbol_count(bits), channels * LEVELS * bin_count(bits)
     tables = source.choice((1, 1, 2, 3))
@@ -95,7 +97,10 @@ def _odd_layer(source: random.Random, channels: int, above: int, bits: int) -> L
     return LayerModel(
         above=above,
         bits=bits,
-        bias=np.array([source.choice(_BIAS) for _ in range(channels)], "i4"),
+        borders=np.sort([source.choice(_BORDERS) for _ in range(classes - 1)]).astype("i8"),
+        bias=np.array(
+            [[source.choice(_BIAS) for _ in range(channels)] for _ in range(classes)], "i4"
+        ),
         weights=weights,
         energy=energy,
         thresholds=np.sort([source.choice((0, 1, 50, 4095)) for _ in range(THRESHOLDS)]),

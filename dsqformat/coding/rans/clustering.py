@@ -16,7 +16,7 @@ SYMBOL_BITS: Final = 4.0
 BREAK_BITS: Final = 8.0
 # Candidates of the greedy merging, which costs their square.
 MAX_CANDIDATES: Final = 256
-MAX_TABLES: Final = 128
+MAX_TABLES: Final = 256
 ROUNDS: Final = 2
 
 

@@ -11,30 +11,34 @@ from numpy.typing import NDArray
 from dsqformat import kernels
 from dsqformat.coding.rans.clustering import cluster_contexts
 from dsqformat.coding.rans.geometry import (
-    ENERGY,
-    LEVELS,
-    PREDICTOR,
     THRESHOLDS,
     Grid,
     bin_count,
     energy_taps,
     grid_of,
+    predictor_size,
     predictor_taps,
     symbol_count,
 )
 from dsqformat.coding.rans.model import MAX_CONFIGS, MAX_WEIGHT, LayerModel, PixelModel
 from dsqformat.coding.rans.segment import LayerCodes, layer_codes, scratch
+from dsqformat.kernels.plain_layout import ENERGY, LEVELS
 
 # Values looked at for weights and for tables: what bounds time and memory of fitting.
-WEIGHT_VALUES: Final = 150_000
+WEIGHT_VALUES: Final = 300_000
 TABLE_VALUES: Final = 6_000_000
 # Rows of a sample that are looked at where not everything is: many pictures teach more than few.
 BAND_ROWS: Final = 64
 # Parts of the golden ratio spread the bands over the height of pictures.
 GOLDEN: Final = 0.618034
 ROBUST_ROUNDS: Final = 3
-# Columns of `seen`, see `kernels.rans.trace`.
-ERROR, TRUTH, SEEN = 89, 90, 91
+# Columns of `seen`, from behind: gradient, activity, error and the value less the middle.
+GRADIENT, ACTIVITY, ERROR, TRUTH = -4, -3, -2, -1
+ERRORS: Final = 24
+# A class of activity costs about 200 bytes of weights: it takes this many values to earn them back.
+CLASS_VALUES: Final = 150_000
+# Where no later layer has been seen yet, classes help less.
+MAX_CLASSES, MAX_FIRST_CLASSES = 6, 3
 
 
 def fit(
@@ -102,8 +106,9 @@ def _fit_layer(source: LayerCodes, above: int, bits: int, *, complete: bool) -> 
     model = LayerModel(
         above,
         bits,
-        np.zeros(channels, "i4"),
-        np.zeros((channels, PREDICTOR), "i2"),
+        np.zeros(0, "i8"),
+        np.zeros((1, channels), "i4"),
+        np.zeros((1, channels, predictor_size(channels)), "i2"),
         np.zeros((channels, ENERGY), "i2"),
         np.arange(1, THRESHOLDS + 1),
         np.ones((1, symbol_count(bits)), "u1"),
@@ -128,7 +133,8 @@ def _trace(source: LayerCodes, model: LayerModel, *, watch: bool = False) -> tup
     pixels = count // source.grid.channels
     every = _pixel_step(pixels, source.grid)
     rows = -(-pixels // every) * source.grid.channels if watch else 0
-    seen = np.empty((rows, SEEN), "i2")
+    width = predictor_size(source.grid.channels) + ERRORS + 4
+    seen = np.zeros((rows, width), "i4")
     kernels.trace(
         source.codes,
         source.first,
@@ -137,11 +143,12 @@ def _trace(source: LayerCodes, model: LayerModel, *, watch: bool = False) -> tup
         np.zeros(len(source.grid), "i4"),
         source.grid.channels,
         tables.numbers,
+        tables.borders,
         tables.weights,
         tables.bias,
         tables.energy,
         tables.levels,
-        *scratch(source.grid),
+        *scratch(source.grid, 1),
         contexts,
         symbols,
         extras,
@@ -167,20 +174,35 @@ def _fit_weights(source: LayerCodes, model: LayerModel) -> LayerModel:
     """Least squares with less weight to outliers; nearly what least absolute error would give."""
     channels = source.grid.channels
     seen = _trace(source, model, watch=True)[3]
-    weights, bias = model.weights.copy(), model.bias.copy()
-    for channel in range(channels):
+    most = MAX_CLASSES if model.above else MAX_FIRST_CLASSES
+    classes = int(np.clip(len(source.codes) // CLASS_VALUES, 1, most))
+    activity = seen[::channels, ACTIVITY]
+    borders = np.empty(0, "i8")
+    if classes > 1:
+        parts = np.arange(1, classes) / classes
+        borders = np.unique(np.quantile(activity, parts).astype("i8") + 1)
+    number = np.searchsorted(borders, activity, "right")
+    shape = (len(borders) + 1, channels)
+    weights, bias = np.zeros((*shape, predictor_size(channels)), "i2"), np.zeros(shape, "i4")
+    # Fewer bits of a code need fewer bits of its weights.
+    unit = 1 << min(3, max(0, 8 - model.above - model.bits))
+    for part, channel in np.ndindex(shape):
         taps = predictor_taps(channels, channel, model.above)
-        known = seen[channel::channels, taps].astype("f8")
-        known = np.concatenate([known, np.ones((len(known), 1))], axis=1)
-        wanted = seen[channel::channels, TRUTH].astype("f8")
-        found = _solve(known, wanted, np.ones(len(wanted)))
-        for _ in range(ROBUST_ROUNDS):
-            left = np.abs(known @ found - wanted)
-            spread = 0.25 * (0.5 + float(left.sum()) / max(len(left), 1)) ** 2
-            found = _solve(known, wanted, 1 / (left * left + spread))
-        weights[channel, taps] = _bounded(found[:-1] * 4096)
-        bias[channel] = np.clip(np.rint(found[-1] * 16), -32768, 32767)
-    return replace(model, weights=weights, bias=bias)
+        rows = seen[channel::channels][number == part]
+        found = _robust(rows[:, taps].astype("f8"), rows[:, TRUTH].astype("f8"))
+        weights[part, channel, taps] = _bounded(found[:-1] * 4096, unit)
+        bias[part, channel] = np.clip(np.rint(found[-1] * 16), -32768, 32767)
+    return replace(model, borders=borders, weights=weights, bias=bias)
+
+
+def _robust(known: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = np.concatenate([known, np.ones((len(known), 1))], axis=1)
+    found = _solve(known, wanted, np.ones(len(wanted)))
+    for _ in range(ROBUST_ROUNDS):
+        left = np.abs(known @ found - wanted)
+        spread = 0.25 * (0.5 + float(left.sum()) / max(len(left), 1)) ** 2
+        found = _solve(known, wanted, 1 / (left * left + spread))
+    return found
 
 
 def _fit_energy(source: LayerCodes, model: LayerModel) -> LayerModel:
@@ -189,16 +211,19 @@ def _fit_energy(source: LayerCodes, model: LayerModel) -> LayerModel:
     seen = _trace(source, model, watch=True)[3]
     energy = model.energy.copy()
     levels: list[NDArray[np.floating[Any]]] = []
+    # What is below it counts as equal: flat pictures would otherwise rule all others.
+    floor = 2.0 ** min(4, max(1, model.above + model.bits - 3))
+    errors = predictor_size(channels)
     for channel in range(channels):
         taps = energy_taps(channels, channel)
         rows = seen[channel::channels].astype("f8")
-        known = np.concatenate([rows[:, 56:89][:, taps[:-1]], np.ones((len(rows), 1))], axis=1)
+        known = np.concatenate([rows[:, errors:][:, taps[:-1]], np.ones((len(rows), 1))], axis=1)
         wanted = rows[:, ERROR]
         found = _solve(known, wanted, np.ones(len(wanted)))
         for _ in range(ROBUST_ROUNDS):
-            expected: NDArray[np.float64] = np.maximum(known @ found, 1.0)
+            expected: NDArray[np.float64] = np.maximum(known @ found, floor)
             found = _solve(known, wanted, 1 / (expected * expected))
-        energy[channel, taps[:-1]] = _bounded(found[:-1] * 256)
+        energy[channel, taps[:-1]] = _bounded(found[:-1] * 256, 1)
         energy[channel, taps[-1]] = np.clip(np.rint(found[-1]), -4096, 4095)
         levels.append(known @ found)
     ends = np.quantile(np.concatenate(levels), [0.01, 0.995]) if len(seen) else [1, 2]
@@ -219,10 +244,10 @@ def _solve(
     return np.asarray(found, "f8")
 
 
-def _bounded(weights: NDArray[np.float64]) -> NDArray[np.int16]:
-    """Round weights; scale them down if their magnitudes would leave the bound of spec 7.1."""
+def _bounded(weights: NDArray[np.float64], unit: int) -> NDArray[np.int16]:
+    """Round weights to multiples of a unit, scaled down to the bound of spec 7.1 if need be."""
     size = float(np.abs(weights).sum())
     limit = MAX_WEIGHT - 4096  # room for what the energy's other terms and rounding add
     if size > limit:
         weights = weights * (limit / size)
-    return np.rint(weights).astype("i2")
+    return (np.rint(weights / unit) * unit).astype("i2")

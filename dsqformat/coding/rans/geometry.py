@@ -8,19 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.kernels.plain_layout import CURRENT_TAPS, DIRECT_BITS, row_lanes
+
 MAX_CHANNELS: Final = 4
 # A padded row must stay addressable; the format allows no more values in a sample (spec 15).
 MAX_VALUES: Final = 1 << 28
-LEVELS: Final = 16
 THRESHOLDS: Final = 14
-SYMBOLS: Final = 40
-PREDICTOR: Final = 56
-ENERGY: Final = 34
-LUT: Final = 4096
 PROBABILITY_BITS: Final = 12
-DIRECT_BITS: Final = 4
 MAX_BITS: Final = 16
-SLACK: Final = 16
 
 
 @dataclass(frozen=True)
@@ -93,15 +88,32 @@ def bin_count(bits: int) -> int:
     return (((16 << bits) + 16) >> max(0, bits - 2)) + 1
 
 
+def predictor_size(channels: int) -> int:
+    """Return how many weights of prediction a class and channel has in memory."""
+    return 5 * row_lanes(channels) + CURRENT_TAPS
+
+
 def predictor_taps(channels: int, channel: int, above: int) -> NDArray[np.intp]:
-    """Return which of the PREDICTOR weights of a channel are transmitted, ascending."""
-    current = 2 * channels + channel if above == 0 else 4 * channels
-    south = 0 if above == 0 else 3 * channels
-    blocks = ((0, channels), (8, 3 * channels), (24, current), (40, south))
+    """Return which of the weights of prediction of a channel are transmitted, ascending.
+
+    In memory stand five pixels x-2 ... x+2 of each of the rows NN and N, three pixels x ... x+2 of
+    the middles, five of S and SS, each in `row_lanes`, and pixels x-2 ... x of the current row.
+    """
+    lanes = row_lanes(channels)
+    blocks = [(0, 5 * channels), (lanes, 5 * channels)]
+    if above:
+        blocks += [(2 * lanes, 3 * channels), (3 * lanes, 5 * channels), (4 * lanes, 5 * channels)]
+        blocks += [(5 * lanes + channels, channels + channel)]
+    else:
+        blocks += [(5 * lanes, 2 * channels + channel)]
     return np.concatenate([np.arange(at, at + count) for at, count in blocks])
 
 
 def energy_taps(channels: int, channel: int) -> NDArray[np.intp]:
-    """Return which of the ENERGY weights of a channel are transmitted, ascending."""
-    blocks = ((0, 3 * channels), (16, 2 * channels + channel), (32, 2))
+    """Return which of the ENERGY weights of a channel are transmitted, ascending.
+
+    In memory stand the errors of pixels x-1 ... x+1 of row N (16), of x-1 and x of the current row
+    (8), the gradient and the constant.
+    """
+    blocks = ((0, 3 * channels), (16, channels + channel), (24, 2))
     return np.concatenate([np.arange(at, at + count) for at, count in blocks])

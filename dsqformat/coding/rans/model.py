@@ -12,34 +12,37 @@ from numpy.typing import NDArray
 
 from dsqformat.coding.rans.bitstring import BitReader, BitWriter
 from dsqformat.coding.rans.geometry import (
-    ENERGY,
-    LEVELS,
-    LUT,
     MAX_BITS,
-    PREDICTOR,
     PROBABILITY_BITS,
-    SYMBOLS,
     THRESHOLDS,
     bin_count,
     energy_taps,
+    predictor_size,
     predictor_taps,
     symbol_count,
 )
 from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
+from dsqformat.kernels.plain_layout import BUCKETS, CLASSES, ENERGY, LEVELS, LUT, SYMBOLS
 
 VERSION: Final = 1
 MAX_CONFIGS: Final = 64
 MAX_TABLES: Final = 256
 # Bounds the time of parsing; models are a few kilobytes.
 MAX_NBYTES: Final = 1 << 18
-# Sum of the magnitudes of the weights of one dot product: keeps it below 2^31.
+# Sum of the magnitudes of the weights of one dot product, and the bias: they keep it below 2^31.
 MAX_WEIGHT: Final = 32767
+MAX_BIAS: Final = 65535
+# No activity is above 4 * 5 * 65535.
+MAX_BORDER: Final = (1 << 21) - 1
 # Frequencies are transmitted as numbers of 4 significant bits: 0 to 7 exactly, 4096 is the last.
 MAX_GRADE: Final = 80
 GRADES: Final = np.array(
     [*range(8), *((8 + grade % 8) << (grade // 8 - 1) for grade in range(8, MAX_GRADE + 1))], "i8"
 )
-BIAS_ORDER, WEIGHT_ORDER, ENERGY_ORDER, THRESHOLD_ORDER, COUNT_ORDER, RUN_ORDER = 3, 7, 7, 2, 4, 1
+BORDER_ORDER, BIAS_ORDER, ENERGY_ORDER, THRESHOLD_ORDER, COUNT_ORDER, RUN_ORDER = 4, 3, 7, 2, 4, 1
+# The weights of a layer have common factors 2^0 ... 2^3, and an order that fits them.
+MAX_SHIFT: Final = 3
+MAX_WEIGHT_ORDER: Final = 15
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ class LayerModel:
     Attributes:
         above: bits of a code in the layers before, 0 to 15.
         bits: bits of the code in this layer, at least 1; above + bits <= 16.
-        bias: int32, shape (channels,), in 1/16.
-        weights: int16, shape (channels, PREDICTOR), in 1/4096.
+        borders: int64, shape (classes - 1,), ascending, the activities that begin a class.
+        bias: int32, shape (classes, channels), in 1/16.
+        weights: int16, shape (classes, channels, predictor_size), in 1/4096.
         energy: int16, shape (channels, ENERGY).
         thresholds: int64, shape (THRESHOLDS,), ascending, below 4096.
         grades: uint8, shape (tables, symbols): frequencies as `GRADES`.
@@ -59,6 +63,7 @@ class LayerModel:
 
     above: int
     bits: int
+    borders: NDArray[np.int64]
     bias: NDArray[np.int32]
     weights: NDArray[np.int16]
     energy: NDArray[np.int16]
@@ -86,12 +91,14 @@ class KernelTables:
     """A model as the arrays that the kernels take; see `kernels.rans.trace`."""
 
     numbers: NDArray[np.int32]
+    borders: NDArray[np.int32]
     weights: NDArray[np.int16]
     bias: NDArray[np.int32]
     energy: NDArray[np.int16]
     levels: NDArray[np.uint8]
     table_of: NDArray[np.uint16]
-    symbol_of: NDArray[np.uint8]
+    nearest: NDArray[np.uint8]
+    starts: NDArray[np.int16]
     ranges: NDArray[np.uint32]
 
 
@@ -115,28 +122,45 @@ class PixelModel:
     @cached_property
     def kernel_tables(self) -> KernelTables:
         """The same as arrays."""
-        numbers, tables, symbols, ranges = [], [], [], []
-        context = table = 0
+        numbers, borders, tables, nearest, starts, ranges = [], [], [], [], [], []
+        context = table = classes = start = 0
         for layer in self.layers:
-            numbers.append((layer.above, layer.bits, context, bin_count(layer.bits)))
+            ends = np.cumsum(frequencies(layer.grades), axis=1)
+            count, symbols = ends.shape
+            # The start of every symbol and the end of the last, then what no slot reaches.
+            spread = -(-(symbols + 1) // 8) * 8
+            rows = np.full((count, spread), np.iinfo("i2").max)
+            rows[:, 0] = 0
+            rows[:, 1 : symbols + 1] = ends
+            starts.append(rows)
+            slots = np.arange(0, 1 << PROBABILITY_BITS, (1 << PROBABILITY_BITS) // BUCKETS)
+            nearest.append(np.array([np.searchsorted(row, slots, "right") for row in ends]))
+            entry = np.zeros((count, SYMBOLS), "<u4")
+            entry[:, :symbols] = np.diff(ends, prepend=0) << 16 | rows[:, :symbols]
+            ranges.append(entry)
+            numbers.append(
+                [
+                    *(layer.above, layer.bits, context, bin_count(layer.bits), classes),
+                    *(start - table * spread, spread),
+                ]
+            )
+            classes += len(layer.bias)
+            borders.append(np.full(CLASSES - 1, np.iinfo("i4").max))
+            borders[-1][: len(layer.borders)] = layer.borders
             context += len(layer.table_of)
             tables.append(layer.table_of + table)
-            table += len(layer.grades)
-            counts = frequencies(layer.grades)
-            starts = np.cumsum(counts, axis=1) - counts
-            entry = np.zeros((len(counts), SYMBOLS), "<u4")
-            entry[:, : counts.shape[1]] = counts << 16 | starts
-            ranges.append(entry)
-            alphabet = np.arange(counts.shape[1], dtype="u1")
-            symbols += [np.repeat(alphabet, row) for row in counts]
+            table += count
+            start += rows.size
         return KernelTables(
             numbers=np.array(numbers, "i4").ravel(),
+            borders=_joined(borders, "i4"),
             weights=_joined([layer.weights for layer in self.layers], "i2"),
             bias=_joined([layer.bias for layer in self.layers], "i4"),
             energy=_joined([layer.energy for layer in self.layers], "i2"),
             levels=_joined([level_table(layer.thresholds) for layer in self.layers], "u1"),
             table_of=_joined(tables, "u2"),
-            symbol_of=_joined(symbols, "u1"),
+            nearest=_joined(nearest, "u1"),
+            starts=_joined(starts, "i2"),
             ranges=_joined(ranges, "u4"),
         )
 
@@ -192,10 +216,11 @@ def _joined(parts: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
 def _write_layer(bits: BitWriter, layer: LayerModel, channels: int) -> None:
     bits.fixed(layer.above, 4)
     bits.fixed(layer.bits - 1, 4)
+    bits.fixed(len(layer.bias) - 1, 3)
+    for step in np.diff(layer.borders, prepend=0):
+        bits.unsigned(int(step), BORDER_ORDER)
+    _write_weights(bits, layer, channels)
     for channel in range(channels):
-        bits.signed(int(layer.bias[channel]), BIAS_ORDER)
-        for tap in predictor_taps(channels, channel, layer.above):
-            bits.signed(int(layer.weights[channel, tap]), WEIGHT_ORDER)
         for tap in energy_taps(channels, channel):
             bits.signed(int(layer.energy[channel, tap]), ENERGY_ORDER)
     for step in np.diff(layer.thresholds, prepend=0):
@@ -203,6 +228,30 @@ def _write_layer(bits: BitWriter, layer: LayerModel, channels: int) -> None:
     bits.unsigned(len(layer.grades) - 1, COUNT_ORDER)
     _write_grades(bits, layer.grades.astype("i8"))
     _write_map(bits, layer)
+
+
+def _write_weights(bits: BitWriter, layer: LayerModel, channels: int) -> None:
+    taps = [predictor_taps(channels, channel, layer.above) for channel in range(channels)]
+    sent = [
+        [layer.weights[number, channel, taps[channel]].tolist() for channel in range(channels)]
+        for number in range(len(layer.bias))
+    ]
+    flat = [weight for rows in sent for row in rows for weight in row]
+    shift = next(s for s in range(MAX_SHIFT, -1, -1) if all(w % (1 << s) == 0 for w in flat))
+    costs = []
+    for order in range(MAX_WEIGHT_ORDER + 1):
+        writer = BitWriter()
+        for weight in flat:
+            writer.signed(weight >> shift, order)
+        costs.append(writer.bit_count)
+    order = costs.index(min(costs))
+    bits.fixed(shift, 2)
+    bits.fixed(order, 4)
+    for number, rows in enumerate(sent):
+        for channel, row in enumerate(rows):
+            bits.signed(int(layer.bias[number, channel]), BIAS_ORDER)
+            for weight in row:
+                bits.signed(weight >> shift, order)
 
 
 def _write_grades(bits: BitWriter, grades: NDArray[np.int64]) -> None:
@@ -251,18 +300,17 @@ def _read_layer(bits: BitReader, channels: int) -> LayerModel:
     width = bits.fixed(4) + 1
     if above + width > MAX_BITS:
         raise CorruptShardError(f"{bits.what}: {above} + {width} bits, expected at most {MAX_BITS}")
-    bias = np.zeros(channels, "i4")
-    weights = np.zeros((channels, PREDICTOR), "i8")
+    classes = bits.fixed(3) + 1
+    borders = np.cumsum([bits.unsigned(BORDER_ORDER) for _ in range(classes - 1)], dtype="i8")
+    if classes > 1 and borders[-1] > MAX_BORDER:
+        raise CorruptShardError(f"{bits.what}: a border is {borders[-1]}, above {MAX_BORDER}")
+    bias, weights = _read_weights(bits, channels, classes, above)
     energy = np.zeros((channels, ENERGY), "i8")
     for channel in range(channels):
-        bias[channel] = bits.signed(BIAS_ORDER)
-        for tap in predictor_taps(channels, channel, above):
-            weights[channel, tap] = bits.signed(WEIGHT_ORDER)
         for tap in energy_taps(channels, channel):
             energy[channel, tap] = bits.signed(ENERGY_ORDER)
-    for name, values in (("predictor", weights), ("energy", energy)):
-        if np.abs(values).sum(axis=1).max() > MAX_WEIGHT:
-            raise CorruptShardError(f"{bits.what}: {name} weights above {MAX_WEIGHT} in sum")
+    if np.abs(energy).sum(axis=1).max() > MAX_WEIGHT:
+        raise CorruptShardError(f"{bits.what}: energy weights above {MAX_WEIGHT} in sum")
     thresholds = np.cumsum([bits.unsigned(THRESHOLD_ORDER) for _ in range(THRESHOLDS)])
     if thresholds[-1] >= LUT:
         raise CorruptShardError(f"{bits.what}: a threshold is {thresholds[-1]}, expected < {LUT}")
@@ -274,13 +322,32 @@ def _read_layer(bits: BitReader, channels: int) -> LayerModel:
     return LayerModel(
         above,
         width,
+        borders,
         bias,
-        weights.astype("i2"),
+        weights,
         energy.astype("i2"),
         thresholds,
         grades,
         table_of,
     )
+
+
+def _read_weights(
+    bits: BitReader, channels: int, classes: int, above: int
+) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+    shift, order = bits.fixed(2), bits.fixed(4)
+    bias = np.zeros((classes, channels), "i4")
+    weights = np.zeros((classes, channels, predictor_size(channels)), "i8")
+    for number in range(classes):
+        for channel in range(channels):
+            bias[number, channel] = bits.signed(BIAS_ORDER)
+            for tap in predictor_taps(channels, channel, above):
+                weights[number, channel, tap] = bits.signed(order) << shift
+    if np.abs(weights).sum(axis=2).max() > MAX_WEIGHT:
+        raise CorruptShardError(f"{bits.what}: weights above {MAX_WEIGHT} in sum")
+    if np.abs(bias).max() > MAX_BIAS:
+        raise CorruptShardError(f"{bits.what}: a bias beyond {MAX_BIAS}")
+    return bias, weights.astype("i2")
 
 
 def _read_grades(bits: BitReader, tables: int, symbols: int) -> NDArray[np.uint8]:

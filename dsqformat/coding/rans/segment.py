@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat import kernels
-from dsqformat.coding.rans.geometry import SLACK, Grid, grid_of
+from dsqformat.coding.rans.geometry import Grid, grid_of
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.streams import pack_lengths, parse_lengths
 from dsqformat.errors import CorruptShardError
+from dsqformat.kernels.plain_layout import LANES, ROWS, SLACK, WINDOW
 
 MAX_SAMPLES: Final = 4096
 # As for zstd frames: no block of the format expands further (spec 2).
@@ -101,15 +102,16 @@ def encode_layer(
         config,
         source.grid.channels,
         tables.numbers,
+        tables.borders,
         tables.weights,
         tables.bias,
         tables.energy,
         tables.levels,
-        *scratch(source.grid),
+        *scratch(source.grid, 1),
         contexts,
         symbols,
         extras,
-        np.empty((0, 1), "i2"),
+        np.empty((0, 1), "i4"),
         1,
     )
     out = np.empty(5 * values + 4 * len(stream_end) + 8, "u1")
@@ -171,6 +173,8 @@ def decode_layer(
     codes = _checked_coarse(coarse, counts, layer_width, layer)
     per_stream, ends, streams = parse_lengths(data, len(config), what)
     _ = model.kernel_tables  # made here, before threads would each make them
+    # Two bytes more, for reading ahead.
+    streams = np.concatenate([streams, np.zeros(2, "u1")])
     job = _Job(model, streams, ends, per_stream, codes, _starts(counts), grid, config)
     parts = job.parts(threads)
     if len(parts) == 1:
@@ -212,7 +216,7 @@ class _Job:
         grid = self.grid.rows(rows)
         tables = self.model.kernel_tables
         fault = kernels.decode_streams(
-            self.streams[begin : int(self.ends[part.stop - 1]) if part.stop else 0],
+            self.streams[begin : (int(self.ends[part.stop - 1]) if part.stop else 0) + 2],
             self.ends[part] - begin,
             self.per_stream,
             self.codes,
@@ -222,14 +226,17 @@ class _Job:
             self.config[rows],
             grid.channels,
             tables.numbers,
+            tables.borders,
             tables.weights,
             tables.bias,
             tables.energy,
             tables.levels,
             tables.table_of,
-            tables.symbol_of,
+            tables.nearest,
+            tables.starts,
             tables.ranges,
-            *scratch(grid),
+            np.empty(3 * LANES, "i8"),
+            *scratch(grid, min(LANES, part.stop - part.start)),
         )
         return fault if fault < 0 else fault + rows.start
 
@@ -244,10 +251,12 @@ def samples_per_stream(nbytes: int, samples: int) -> int:
     return max(1, min(MAX_SAMPLES, STREAM_NBYTES * samples // max(nbytes, 1)))
 
 
-def scratch(grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Return room for the rows around a value, as the kernels need it."""
-    stride = (int(grid.widths.max(initial=0)) + 4) * grid.channels
-    return np.empty(4 * stride + SLACK, "i2"), np.empty(2 * stride + SLACK, "i2")
+def scratch(grid: Grid, lanes: int) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
+    """Return room for what stands around a value in so many streams, as the kernels need it."""
+    width, channels = int(grid.widths.max(initial=0)), grid.channels
+    stride = (width + 4) * channels + SLACK
+    sums = (3 * channels + 2) * width
+    return np.empty(lanes * (ROWS * stride + WINDOW), "i2"), np.empty(lanes * sums, "i4")
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
