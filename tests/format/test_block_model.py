@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from block_pictures import decode_with, reference, scene, small_case
+from block_pictures import decode_with, noise, reference, scene, small_case
 from dsqformat.coding.block import BlockModel, Options, decode, encode, fit, fitting
 from dsqformat.errors import CorruptShardError, SampleError
 
@@ -155,3 +156,17 @@ def test_fitting_looks_at_a_bounded_number_of_values(monkeypatch):
     # Enough pictures that fit are all taken.
     few = [np.zeros((32, 32, 3), "u1")] * 4
     assert len(fitting.fitting_sample(few, 90)[0]) == 4
+
+
+def test_fitting_takes_memory_by_what_it_looks_at(monkeypatch):
+    monkeypatch.setattr(fitting, "FIT_VALUES", 3 << 16)
+    monkeypatch.setattr(fitting, "FIT_SIDE", 128)
+    pictures = [noise(i, 300, 300) for i in range(8)]  # eleven times as many values
+    tracemalloc.start()
+    try:
+        fit(pictures, 40, Options(layers=2, sizes=(4, 32), passes=1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Codes of all crops, coefficients of one and its symbols; tables besides.
+    assert peak < 20 * (3 << 16) + (4 << 20)
