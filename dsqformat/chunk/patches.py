@@ -1,4 +1,4 @@
-"""Fields of quantizer `patch`: bit planes of codes, and a group id for each patch (spec 9.4 and 10.5)."""
+"""Fields of quantizer `patch`: codes in bit planes, a group id for each patch (spec 9.4, 10.5)."""
 
 from __future__ import annotations
 
