@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The whole torch requirement and any pip arguments; a machine with a GPU may want another build.
 TORCH ?= torch==2.13.0
 VENV ?= .venv
+# Where atheris has wheels.
+ATHERIS := sys_platform == "linux" and platform_machine == "x86_64" and python_version < "3.14"
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -61,7 +63,8 @@ sanitized: $(SANITIZED)  ## Likewise, with the sanitizers of gcc or clang, into 
 
 pin: $(INSTALLED)  ## Write the versions in .venv to constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --all --exclude pip --exclude-editable \
-	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/'; } > $(VENV)/pinned.txt
+	  | sed -e 's/^torch==\([0-9.]*\).*/torch==\1/' -e '/^atheris==/s/$$/; $(ATHERIS)/'; \
+	} > $(VENV)/pinned.txt
 	mv $(VENV)/pinned.txt constraints.txt
 
 clean:  ## Remove what was built; keep .venv

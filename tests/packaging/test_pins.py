@@ -15,7 +15,7 @@ def test_every_requirement_is_pinned(root):
         requirements += extra
     asked_for = {_normalized(re.match(r"[\w.-]+", line)[0]) for line in requirements}
     pins = dict(
-        line.split("==")
+        line.partition(";")[0].split("==")
         for line in (root / "constraints.txt").read_text().splitlines()
         if line and not line.startswith("#")
     )
