@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import zstandard
 
-from dsqformat import wire
+from dsqformat import kernels, wire
 from dsqformat.canonical import canonical_json, parse_canonical_json
 from dsqformat.chunk import FieldModel, decode_chunk, parse_index
 from dsqformat.chunk.index import ChunkIndex
@@ -34,9 +34,10 @@ from reseal import reseal
 MAX_PART_NBYTES: Final = 16 << 10  # larger ones cost time and teach nothing new
 # Pictures of blocks and zeros of masks cost no bytes (spec 15): beyond this many values only
 # what comes before the decoder is run. `tests/fuzz/test_bounds.py` goes up to the limits.
-MAX_FREE_VALUES: Final = 1 << 15
-# Bytes that other decoders may turn into values, 32768 each, are a matter of time alone.
-MAX_PAID_VALUES: Final = 1 << 20
+MAX_FREE_VALUES: Final = 1 << 15 if kernels.COMPILED else 1 << 12
+# Bytes that other decoders may turn into values, 32768 each, are a matter of time alone. NumPy
+# takes a millisecond for a few values of a stream.
+MAX_PAID_VALUES: Final = 1 << 18 if kernels.COMPILED else 1 << 12
 
 
 class TooLargeError(Exception):

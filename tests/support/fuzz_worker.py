@@ -64,11 +64,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     sound = sum(outcome(seed, seed.parts) == "accepted" for seed in seeds)
     outcomes: Counter[str] = Counter()
     failures: list[dict[str, Any]] = []
-    slowest, begin, marks = 0.0, time.perf_counter(), _marks(options.marks)
+    slowest, tried, begin, marks = 0.0, 0, time.perf_counter(), _marks(options.marks)
     for number in range(options.first, options.payloads + options.first, options.step):
         if (number // options.step) % REARM_EVERY == 0:
             faulthandler.dump_traceback_later(STUCK_S, exit=True)
         marks[:8] = number.to_bytes(8, "little")
+        tried += 1
         seed, parts = payload(targets, options.seed, number)
         started = time.perf_counter()
         problem = ""
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 break
     faulthandler.cancel_dump_traceback_later()
     return {
-        "payloads": sum(outcomes.values()) + len(failures),
+        "payloads": tried,
         "seeds": len(seeds),
         "sound_seeds": sound,
         "compiled": kernels.COMPILED,
