@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -33,10 +34,10 @@ def usage_errors() -> Iterator[None]:
 
 def parse_nbytes(text: str) -> int:
     """Return the bytes in a text such as "256KiB" or "32 MB"."""
-    match = re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].lower() not in _UNITS:
         raise typer.BadParameter(f"{text!r}: expected a size such as 256KiB or 32MB")
-    return int(match[1]) * _UNITS[match[2].lower()]
+    return int(Decimal(match[1]) * _UNITS[match[2].lower()])
 
 
 def parse_integers(text: str) -> tuple[int, ...]:
@@ -68,8 +69,25 @@ class QuantizerName(StrEnum):
     """Quantizers that `--quantizer` names."""
 
     affine = "affine"
+    block = "block"
     lsq = "lsq"
+    patch = "patch"
     raw = "raw"
+
+
+class GroupingName(StrEnum):
+    """Ways to group patches that `--grouping` names."""
+
+    distortion = "distortion"
+    min_max = "min_max"
+    compat = "compat"
+
+
+class EffortName(StrEnum):
+    """Efforts of quantizer block that `--effort` names."""
+
+    default = "default"
+    high = "high"
 
 
 class DomainKind(StrEnum):

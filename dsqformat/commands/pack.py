@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from dsqformat.commands.fidelity import Fidelity
 from dsqformat.commands.options import (
     CodingName,
     DomainKind,
+    EffortName,
+    GroupingName,
     OnError,
     PictureMode,
     QuantizerName,
@@ -24,7 +27,6 @@ from dsqformat.commands.packing import PackPlan, pack_source
 from dsqformat.commands.progress import shown_progress
 from dsqformat.schema import Domain
 from dsqformat.sources import PictureOptions, SourceOptions
-from dsqformat.writer import FieldSpec
 
 
 def pack(
@@ -53,10 +55,30 @@ def pack(
         int | None, typer.Option(help="Scale pictures: length of the shorter side.")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Then cut a square from the middle.")] = None,
+    bytes_per_sample: Annotated[
+        float | None, typer.Option(help="Choose fidelity for such a size, all counted.")
+    ] = None,
+    total: Annotated[
+        str | None, typer.Option(help="Choose fidelity for such a size of it all, e.g. 50MB.")
+    ] = None,
+    psnr: Annotated[float | None, typer.Option(help="Choose fidelity for so many dB.")] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Keep bytes exactly.")] = False,
     quantizer: Annotated[
-        QuantizerName, typer.Option(help="How values become codes.")
-    ] = QuantizerName.affine,
-    bits: Annotated[int, typer.Option(help="Bits per value; affine keeps bytes exactly at 8.")] = 8,
+        QuantizerName | None,
+        typer.Option(help="How values become codes; block for pictures with a target or --qp."),
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="Bits per value, 8 (patch: 2); affine is exact at 8.")
+    ] = None,
+    qp: Annotated[int | None, typer.Option(help="For block: 0 (finest) to 175.")] = None,
+    effort: Annotated[EffortName | None, typer.Option(help="For block.")] = None,
+    patch: Annotated[int | None, typer.Option(help="For patch: side of patches, 5.")] = None,
+    groups: Annotated[
+        int | None, typer.Option(help="For patch: groups, 64, or found for a target.")
+    ] = None,
+    grouping: Annotated[
+        GroupingName | None, typer.Option(help="For patch: what groups are made by.")
+    ] = None,
     domain: Annotated[DomainKind | None, typer.Option(help="Domain of lsq.")] = None,
     mean: Annotated[str, typer.Option(help="For --domain normalized, e.g. 0.485,0.456,0.4.")] = "",
     std: Annotated[str, typer.Option(help="For --domain normalized.")] = "",
@@ -64,8 +86,9 @@ def pack(
         list[str] | None, typer.Option(help="Field to store as it is, e.g. a mask.")
     ] = None,
     layers: Annotated[
-        str, typer.Option(help="Bits of each layer but the last; '' for one layer.")
-    ] = "4,2",
+        str | None,
+        typer.Option(help="Bits of each layer but the last, 4,2 (block: 1); '' for one layer."),
+    ] = None,
     coding: Annotated[CodingName, typer.Option(help="Coding of layers.")] = CodingName.auto,
     level: Annotated[int, typer.Option(help="Level of zstd, 1 to 22.")] = 12,
     chunk_size: Annotated[str, typer.Option(help="Bytes of a chunk.")] = "256KiB",
@@ -80,13 +103,15 @@ def pack(
     ] = False,
     append: Annotated[bool, typer.Option("--append", help="Add to what DEST holds.")] = False,
     table: Annotated[bool, typer.Option(help="Write the sample table for queries.")] = True,
-    compare: Annotated[bool, typer.Option(help="Measure PNG and WebP of some pictures.")] = True,
+    compare: Annotated[
+        bool, typer.Option(help="Measure PNG, WebP and JPEG of some pictures.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Make a dataset of an image folder, WebDataset tars, Parquet or .npz.
 
     Publishes at the end, all or nothing. Sizes are reported beside those of SRC, of the raw
-    values, and of PNG and WebP.
+    values, and of picture files of about the same fidelity.
     """
     if replace and append:
         raise typer.BadParameter("--replace and --append exclude each other")
@@ -104,11 +129,20 @@ def pack(
                 drop=tuple(drop or ()),
                 keyed=keys,
             ),
-            spec=FieldSpec(
-                quantizer=quantizer.value,
-                bit_width=bits,
-                layers=parse_integers(layers),
+            fidelity=Fidelity(
+                quantizer=quantizer.value if quantizer is not None else None,
+                bits=bits,
+                qp=qp,
+                nbytes_per_sample=bytes_per_sample,
+                total_nbytes=None if total is None else parse_nbytes(total),
+                psnr=psnr,
+                lossless=lossless,
+                layers=None if layers is None else parse_integers(layers),
                 domain=_domain(quantizer, domain, mean, std),
+                patch=patch,
+                groups=groups,
+                grouping=grouping.value if grouping is not None else None,
+                effort=effort.value if effort is not None else None,
             ),
             raw=frozenset(raw or ()),
             coding=coding.value,
@@ -128,7 +162,7 @@ def pack(
 
 
 def _domain(
-    quantizer: QuantizerName, kind: DomainKind | None, mean: str, std: str
+    quantizer: QuantizerName | None, kind: DomainKind | None, mean: str, std: str
 ) -> Domain | None:
     if (kind is not None or mean or std) and quantizer is not QuantizerName.lsq:
         raise ValueError("--domain, --mean and --std are for --quantizer lsq")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dsqformat.commands.comparison import PictureComparison
 from dsqformat.commands.report import format_count, format_nbytes, print_json, print_table
 from dsqformat.commands.sizes import SnapshotSizes
 from dsqformat.sources import SourceFacts
-from dsqformat.writer.report import WriteReport
+from dsqformat.writer import FieldSpec, Target, WriteReport
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class PackOutcome:
         facts: of the source.
         dest: the dataset.
         report: of the writer.
+        specs: how fields are stored.
+        target: what was aimed at, or None.
         sizes: of the whole snapshot.
         sample_count: samples of the whole snapshot.
         label_count: different labels among the samples of this run.
@@ -36,6 +39,8 @@ class PackOutcome:
     facts: SourceFacts
     dest: Path
     report: WriteReport
+    specs: Mapping[str, FieldSpec]
+    target: Target | None
     sizes: SnapshotSizes
     sample_count: int
     label_count: int
@@ -66,6 +71,54 @@ class PackOutcome:
             of = f"mean of {measured}"
             rows.append((f"PNG, optimised ({of})", self.comparison.png_nbytes / measured))
             rows.append((f"WebP, lossless ({of})", self.comparison.webp_nbytes / measured))
+            for name, files in self.comparison.lossy.items():
+                title = {"webp": "WebP", "jpeg": "JPEG, optimised"}[name]
+                of = f"{files.psnr:.2f} dB, mean of {files.count}"
+                rows.append((f"{title} ({of})", files.mean_nbytes))
+        return rows
+
+    def fidelity_lines(self) -> list[str]:
+        """Return what was chosen, and what came of it, in words."""
+        report, lines = self.report, []
+        for name, spec in self.specs.items():
+            counts = report.settings.get(f"{name}.{spec.setting}", {})
+            if not counts:
+                continue
+            unit = "qp" if spec.setting == "qp" else "bits"
+            mix = ", ".join(f"{unit} {value}: {count:,}" for value, count in counts.items())
+            groups = report.patches.get(name)
+            more = f"; {format_count(groups.group_count, 'group')} of patches" if groups else ""
+            lines.append(f"{name}: {spec.quantizer}, samples by setting: {mix}{more}")
+        if report.psnr is not None:
+            lines.append(f"PSNR {_decibels(report.psnr)} over all values of all samples")
+        if self.target is not None:
+            per_sample = report.total_nbytes / max(1, report.sample_count)
+            rounds = format_count(report.rounds, "round")
+            lines.append(
+                f"asked for {self.target}; {report.total_nbytes:,} bytes, {per_sample:,.2f} per "
+                f"sample, in {rounds}"
+            )
+        return lines
+
+    def storage_rows(self) -> list[tuple[str, str, str, str]]:
+        """Return what patches take by the formula of the paper, and what was written."""
+        rows = []
+        for name, storage in self.report.patches.items():
+            formula = storage.rows(self.report.sample_count)
+            rows += [
+                (f"{name}: {row.name}", f"{row.nbytes_per_sample:,.1f}", _whole_bytes(row.bits), "")
+                for row in formula
+            ]
+            coded = sum(n for (field, _), n in self.sizes.layers.items() if field == name)
+            total = formula[3].nbytes_per_sample * max(1, self.report.sample_count)
+            rows.append(
+                (
+                    f"{name}: codes and group ids as coded",
+                    f"{coded / max(1, self.sample_count):,.1f}",
+                    format_nbytes(coded),
+                    f"{coded / total:.0%}" if total and self.sample_count else "",
+                )
+            )
         return rows
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +127,18 @@ class PackOutcome:
         return {
             "dataset": str(self.dest),
             "snapshot": self.report.snapshot_id,
+            "quantizers": {name: spec.quantizer for name, spec in self.specs.items()},
+            "settings": {
+                name: {str(value): count for value, count in counts.items()}
+                for name, counts in self.report.settings.items()
+            },
+            "target": None if self.target is None else str(self.target),
+            "rounds": self.report.rounds,
+            # Infinite where nothing was lost, which JSON cannot say.
+            "psnr": _finite(self.report.psnr),
+            "written_nbytes": self.report.total_nbytes,
+            "nbytes_per_sample": self.report.total_nbytes / max(1, self.written_count),
+            "patches": {name: self._patches_json(name) for name in self.report.patches},
             "source": {"kind": self.facts.kind, "location": self.facts.location},
             "sample_count": self.sample_count,
             "written_count": self.written_count,
@@ -93,8 +158,27 @@ class PackOutcome:
                 "raw_nbytes": comparison.raw_nbytes,
                 "png_nbytes": comparison.png_nbytes,
                 "webp_lossless_nbytes": comparison.webp_nbytes,
+                "lossy": {
+                    name: {
+                        "count": files.count,
+                        "psnr": files.psnr,
+                        "nbytes_per_sample": files.mean_nbytes,
+                    }
+                    for name, files in comparison.lossy.items()
+                },
             },
             "elapsed_s": round(self.elapsed_s, 3),
+        }
+
+    def _patches_json(self, name: str) -> dict[str, Any]:
+        storage = self.report.patches[name]
+        rows = storage.rows(self.report.sample_count)
+        return {
+            "bit_width": storage.bit_width,
+            "group_count": storage.group_count,
+            "patch_count": storage.patch_count,
+            "formula_bits": {row.name: row.bits for row in rows},
+            "coded_nbytes": sum(n for (f, _), n in self.sizes.layers.items() if f == name),
         }
 
 
@@ -115,9 +199,11 @@ def print_outcome(outcome: PackOutcome, *, as_json: bool) -> None:
     typer.echo(f"{outcome.dest}: {samples}{classes} in {chunks}, {shards}")
     typer.echo(
         f"{packing_s:.1f} s, {report.sample_count / packing_s:,.0f} samples/s"
-        + (f"; {measuring_s:.1f} s more to measure PNG and WebP" if measuring_s >= 0.05 else "")
+        + (f"; {measuring_s:.1f} s more to measure picture files" if measuring_s >= 0.05 else "")
     )
     typer.echo(f"snapshot {report.snapshot_id}")
+    for line in outcome.fidelity_lines():
+        typer.echo(line)
     _print_left_out(outcome)
     count = max(1, outcome.sample_count)
     total = outcome.sizes.total / count
@@ -129,10 +215,26 @@ def print_outcome(outcome: PackOutcome, *, as_json: bool) -> None:
         lines.append((name, _per_sample(nbytes), format_nbytes(nbytes * count), share))
     typer.echo()
     print_table(("", "bytes/sample", "total", "DEST is"), lines)
+    if outcome.report.patches:
+        typer.echo()
+        header = ("patches by the formula", "bytes/sample", "total", "of the formula")
+        print_table(header, outcome.storage_rows())
 
 
 def _per_sample(nbytes: float) -> str:
     return f"{nbytes:,.1f}" if math.isfinite(nbytes) else ""
+
+
+def _decibels(psnr: float) -> str:
+    return f"{psnr:.2f} dB" if math.isfinite(psnr) else "infinite (nothing was lost)"
+
+
+def _finite(psnr: float | None) -> float | None:
+    return psnr if psnr is not None and math.isfinite(psnr) else None
+
+
+def _whole_bytes(bits: int) -> str:
+    return format_nbytes(-(-bits // 8))
 
 
 def _print_left_out(outcome: PackOutcome) -> None:

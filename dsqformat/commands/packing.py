@@ -13,6 +13,7 @@ from typing import Any, Literal
 from dsqformat.chunk.inputs import Coding
 from dsqformat.commands.comparison import PictureComparison
 from dsqformat.commands.feeding import BadSamples, feed
+from dsqformat.commands.fidelity import Fidelity, measures_psnr
 from dsqformat.commands.options import usage_errors
 from dsqformat.commands.pack_report import PackOutcome
 from dsqformat.commands.progress import OnProgress
@@ -34,7 +35,7 @@ class PackPlan:
         dest: the dataset directory.
         kind: of the source; None: find out.
         reading: how to read it.
-        spec: how fields are stored.
+        fidelity: how finely fields are stored.
         raw: names of fields that are stored as they are.
         coding: of layers.
         zstd_level: 1 to 22.
@@ -55,7 +56,7 @@ class PackPlan:
     dest: Path
     kind: Kind | None
     reading: SourceOptions
-    spec: FieldSpec
+    fidelity: Fidelity
     raw: frozenset[str]
     coding: Coding
     zstd_level: int
@@ -71,8 +72,6 @@ class PackPlan:
     def __post_init__(self) -> None:
         # What the writer would refuse only when all samples have been read.
         encode_refs({self.ref: "0" * 64})
-        channels = len(self.spec.domain.mean) if self.spec.domain is not None else 1
-        self.spec.field("any", "uint8", (max(1, channels),))
 
 
 def pack_source(plan: PackPlan, on_progress: OnProgress) -> PackOutcome:
@@ -95,17 +94,24 @@ def pack_source(plan: PackPlan, on_progress: OnProgress) -> PackOutcome:
         facts = source.facts
         if plan.mode == "append":
             _check_same_labels(plan, facts)
-        seen = _Seen(next(iter(facts.fields)), _comparison(facts) if plan.compare else None)
         with usage_errors():
             specs = _field_specs(plan, facts)
+            main = next(iter(specs))
+            compared = _comparison(facts, keep=measures_psnr(specs[main])) if plan.compare else None
+            seen = _Seen(main, compared)
             writer = _open_writer(plan, facts, specs, on_progress)
         with _naming(plan.dest), writer:
             feed(source, writer, specs, bad, seen)
+    report = writer.report
+    if seen.comparison is not None and report.psnr is not None:
+        seen.comparison.match(report.psnr)
     with open_dataset(plan.dest, ref=plan.ref) as dataset:
         return PackOutcome(
             facts=facts,
             dest=plan.dest,
-            report=writer.report,
+            report=report,
+            specs=specs,
+            target=plan.fidelity.target,
             sizes=measure_snapshot(dataset),
             sample_count=len(dataset),
             label_count=len(seen.labels),
@@ -120,7 +126,8 @@ def _open_writer(
     plan: PackPlan, facts: SourceFacts, specs: dict[str, FieldSpec], on_progress: OnProgress
 ) -> DatasetWriter:
     def report(stage: str, done: int, total: int | None) -> None:
-        on_progress(stage, done, facts.sample_count if total is None else total)
+        known = total is not None or stage == "measure"
+        on_progress(stage, done, total if known else facts.sample_count)
 
     return DatasetWriter(
         plan.dest,
@@ -135,8 +142,10 @@ def _open_writer(
         seed=plan.seed,
         mode=plan.mode,
         ref=plan.ref,
-        provenance=_provenance(plan, facts),
+        provenance=_provenance(plan, facts, specs),
         table=plan.table,
+        target=plan.fidelity.target,
+        measure_psnr=any(measures_psnr(spec) for spec in specs.values()),
         on_progress=report,
     )
 
@@ -191,24 +200,30 @@ def _field_specs(plan: PackPlan, facts: SourceFacts) -> dict[str, FieldSpec]:
     for number, (name, field) in enumerate(facts.fields.items()):
         # The main field is never stored otherwise than asked for: the writer refuses it.
         exact = name in plan.raw or (number > 0 and field.dtype not in ("uint8", "float32"))
-        specs[name] = FieldSpec(
-            quantizer="raw" if exact else plan.spec.quantizer,
-            bit_width=plan.spec.bit_width,
-            layers=plan.spec.layers,
-            domain=None if exact else plan.spec.domain,
-            shape=field.shape,
-            dtype=field.dtype,
-        )
+        if exact:
+            specs[name] = FieldSpec("raw", shape=field.shape, dtype=field.dtype)
+        else:
+            specs[name] = plan.fidelity.others(field) if number else plan.fidelity.spec(field)
+    _check_aim(plan, specs)
     return specs
 
 
-def _provenance(plan: PackPlan, facts: SourceFacts) -> dict[str, Any]:
+def _check_aim(plan: PackPlan, specs: dict[str, FieldSpec]) -> None:
+    """Refuse a target that no field can meet, before samples are read."""
+    lossy = [spec for spec in specs.values() if spec.quantizer != "raw"]
+    if plan.fidelity.target is not None and not lossy:
+        raise ValueError("a size or a PSNR cannot be chosen where all fields are raw")
+    moved = [spec for spec in lossy if spec.quantizer == lossy[0].quantizer]
+    if plan.fidelity.psnr is not None and any(spec.dtype != "uint8" for spec in moved):
+        raise ValueError("--psnr is for uint8; choose a size, or --bits")
+
+
+def _provenance(plan: PackPlan, facts: SourceFacts, specs: dict[str, FieldSpec]) -> dict[str, Any]:
     """Return what a snapshot keeps of how it was made; no paths, no dates, so that it repeats."""
     reading = plan.reading
     provenance: dict[str, Any] = {
-        "bits": plan.spec.bit_width,
         "mode": reading.pictures.mode,
-        "quantizer": plan.spec.quantizer,
+        "quantizer": next(iter(specs.values())).quantizer,
         "seed": reading.seed,
         "source": facts.kind,
         "source_name": Path(plan.src).name.encode("utf-8", "replace").decode(),
@@ -219,13 +234,14 @@ def _provenance(plan: PackPlan, facts: SourceFacts) -> dict[str, Any]:
         "resize": reading.pictures.resize,
         "split": reading.split,
     }
-    return provenance | {name: value for name, value in chosen.items() if value is not None}
+    provenance |= {name: value for name, value in chosen.items() if value is not None}
+    return provenance | plan.fidelity.to_json()
 
 
-def _comparison(facts: SourceFacts) -> PictureComparison:
+def _comparison(facts: SourceFacts, *, keep: bool) -> PictureComparison:
     shape = next(iter(facts.fields.values())).shape
     pixels = None if len(shape) < 2 or None in shape[:2] else (shape[0] or 0) * (shape[1] or 0)
-    return PictureComparison(facts.sample_count, pixels)
+    return PictureComparison(facts.sample_count, pixels, keep=keep)
 
 
 class _Seen:
