@@ -48,7 +48,8 @@ class Scale:
         every: of the qualities of picture codecs, every so many-th, by set.
         qps: of blocks in one layer; reaching so low that prefixes have something to be
             compared with.
-        layered_qps: of blocks in two and three layers.
+        layered_qps: of blocks in two and three layers; those of one layer too, or what is
+            compared is how well curves are interpolated.
         high_effort_qps: of blocks in one layer encoded with high effort.
         bit_widths: of affine and lsq, by set.
         patch_bit_widths: of patch groups, by set.
@@ -78,8 +79,8 @@ class Scale:
 FULL: Final = Scale(
     every={TILES: 1, PICTURES: 1, SMALL: 2},
     qps=(76, 82, 88, 94, 100, 106, 112, 118, 126, 136, 150),
-    layered_qps=(78, 88, 98, 108, 117),
-    high_effort_qps=(80, 92, 104, 117),
+    layered_qps=(76, 82, 88, 94, 100, 106, 112, 118),
+    high_effort_qps=(76, 82, 88, 94, 100, 106, 112, 118),
     bit_widths={TILES: (2, 3, 4, 6, 8), PICTURES: (2, 4, 6, 8), SMALL: (2, 8)},
     patch_bit_widths={TILES: (2, 3, 4, 8), PICTURES: (2, 4), SMALL: (2,)},
     rounds=5,
