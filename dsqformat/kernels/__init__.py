@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 
+_RANS = ("rans_decode", "rans_encode", "rans_trace")
 _BLOCK = ("block_decode", "block_emit", "block_forward", "block_search", "block_streams")
 
 
@@ -54,7 +55,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if all(map(_is_compiled, ("bits", "dequant", "patches", "rans", *_BLOCK))):
+    if all(map(_is_compiled, ("bits", "dequant", "patches", *_RANS, *_BLOCK))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
@@ -100,7 +101,9 @@ if COMPILED:
         dequantize_patches_uint8,
         find_nearest,
     )
-    from dsqformat.kernels.rans import decode_streams, encode_streams, trace
+    from dsqformat.kernels.rans_decode import decode_streams
+    from dsqformat.kernels.rans_encode import encode_streams
+    from dsqformat.kernels.rans_trace import trace
 
     if _has_avx2() and _is_compiled("dequant_avx2"):
         from dsqformat.kernels.dequant_avx2 import (

@@ -1,4 +1,4 @@
-"""Numbers that the kernels of `rans` share with the rest; `plain_layout.pxd` repeats them in C.
+"""Numbers that the kernels of `rans` share with the rest; `rans_context.pxd` repeats them in C.
 
 Around a value lie rows of interleaved channels with margins of two pixels: the decoded ones, those
 of errors, and the middles of what the layers before say (spec 9.3.4).

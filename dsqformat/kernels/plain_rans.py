@@ -38,7 +38,7 @@ def trace(
     seen: NDArray[np.int32],
     every: int,
 ) -> None:
-    """As `rans.trace`."""
+    """As `rans_trace.trace`."""
     del shorts, ints
     model = (numbers, borders, weights, bias, energy, levels)
     counts = np.where(config >= 0, heights * widths * channels, 0)
@@ -96,7 +96,7 @@ def encode_streams(
     out: NDArray[np.uint8],
     lengths: NDArray[np.int64],
 ) -> int:
-    """As `rans.encode_streams`."""
+    """As `rans_encode.encode_streams`."""
     entries = ranges[table_of[contexts].astype("i8") * SYMBOLS + symbols].astype("i8")
     if not entries.all() or not (entries >> 16).all():
         return -1 - int(np.nonzero(entries >> 16 == 0)[0].max())
@@ -164,7 +164,7 @@ def decode_streams(
     shorts: NDArray[np.int16],
     ints: NDArray[np.int32],
 ) -> int:
-    """As `rans.decode_streams`; of several corrupt samples another one may be named."""
+    """As `rans_decode.decode_streams`; of several corrupt samples another one may be named."""
     del nearest, starts, states, shorts, ints
     model = (numbers, borders, weights, bias, energy, levels)
     reader = _Streams(data, stream_end, table_of, ranges)

@@ -1,18 +1,20 @@
 """`rans` coding: compiled kernels and NumPy agree to the byte; damage gives typed errors."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsqformat.coding.rans import segment
+from dsqformat.coding.rans import fitting, segment
 from dsqformat.coding.rans.fitting import fit
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.rans.segment import decode_layer, encode_layer
 from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
-from dsqformat.kernels import COMPILED
+from dsqformat.kernels import COMPILED, plain_layout
 from dsqformat.kernels import plain_rans as plain
 
 
@@ -58,7 +60,9 @@ def encode_all(model, codes, shape, width, per_stream):
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 @pytest.mark.parametrize("per_stream", [1, 2, 4096])
-def test_layers_come_back_and_numpy_agrees(case, per_stream, monkeypatch):
+@pytest.mark.parametrize("class_values", [50, fitting.CLASS_VALUES])
+def test_layers_come_back_and_numpy_agrees(case, per_stream, class_values, monkeypatch):
+    monkeypatch.setattr(fitting, "CLASS_VALUES", class_values)
     shapes, bits, plan = CASES[case]
     codes, shape = pictures(shapes, bits)
     width = widths(bits, plan)
@@ -84,6 +88,7 @@ def test_fitting_in_numpy_gives_the_same_model(case, monkeypatch):
     shapes, bits, plan = CASES[case]
     codes, shape = pictures(shapes, bits)
     width = widths(bits, plan)
+    monkeypatch.setattr(fitting, "CLASS_VALUES", 50)
     expected = fit(codes, shape, width).to_bytes()
     monkeypatch.setattr("dsqformat.coding.rans.fitting.kernels", plain)
     assert fit(codes, shape, width).to_bytes() == expected
@@ -187,3 +192,23 @@ def test_threads_divide_the_streams(threads):
         for layer, data in enumerate(encode_all(model, codes, shape, width, 1)):
             known = decode_layer(model, data, known, shape, width, layer, threads=threads)
         np.testing.assert_array_equal(known, codes)
+
+
+def test_the_kernels_have_the_numbers_of_the_rest():
+    text = Path(plain_layout.__file__).with_name("rans_context.pxd").read_text("utf-8")
+    numbers = dict(re.findall(r"^    (\w+) = (\d+)$", text, re.MULTILINE))
+    assert numbers
+    assert {name: int(value) for name, value in numbers.items()} == {
+        name: value for name, value in vars(plain_layout).items() if name.isupper()
+    }
+
+
+def test_activity_divides_values_into_classes(monkeypatch):
+    monkeypatch.setattr(fitting, "CLASS_VALUES", 50)
+    codes, shape = pictures([(9, 7, 3)] * 6, [8] * 6)
+    model = PixelModel.from_bytes(fit(codes, shape, widths([8] * 6, [4, 2])).to_bytes())
+    for layer in model.layers:
+        most = fitting.MAX_CLASSES if layer.above else fitting.MAX_FIRST_CLASSES
+        assert 1 < len(layer.bias) <= most
+        assert len(layer.borders) == len(layer.bias) - 1
+        assert (np.diff(layer.borders) > 0).all()

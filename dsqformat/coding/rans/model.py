@@ -88,7 +88,7 @@ def frequencies(grades: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class KernelTables:
-    """A model as the arrays that the kernels take; see `kernels.rans.trace`."""
+    """A model as the arrays that the kernels take; see `kernels.rans_trace.trace`."""
 
     numbers: NDArray[np.int32]
     borders: NDArray[np.int32]

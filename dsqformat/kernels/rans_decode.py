@@ -1,0 +1,219 @@
+"""From bytes to codes on a grid: one call decodes all streams of a segment (spec 9.3).
+
+Cython compiles this module ahead of time, together with `rans_context.pxd` and `rans_samples.pxd`.
+Nothing here checks lengths or tables: callers do so before the loop. What only the loop can see (a
+value outside its range, bytes left over) comes back as the number of a sample.
+
+So that a processor has something else to do while a value waits for the one before, several
+streams ("lanes") are decoded in step.
+"""
+
+from __future__ import annotations
+
+import cython
+from cython.cimports.dsqformat.kernels.rans_context import LANES
+from cython.cimports.dsqformat.kernels.rans_samples import decode_samples
+
+
+def decode_streams(
+    data: cython.const[cython.uchar][::1],
+    stream_end: cython.const[cython.longlong][::1],
+    samples_per_stream: cython.Py_ssize_t,
+    codes: cython.ushort[::1],
+    first: cython.const[cython.longlong][::1],
+    heights: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.longlong][::1],
+    config: cython.const[cython.int][::1],
+    channels: cython.Py_ssize_t,
+    numbers: cython.const[cython.int][::1],
+    borders: cython.const[cython.int][::1],
+    weights: cython.const[cython.short][::1],
+    bias: cython.const[cython.int][::1],
+    energy: cython.const[cython.short][::1],
+    levels: cython.const[cython.uchar][::1],
+    table_of: cython.const[cython.ushort][::1],
+    nearest: cython.const[cython.uchar][::1],
+    starts: cython.const[cython.short][::1],
+    ranges: cython.const[cython.uint][::1],
+    states: cython.longlong[::1],
+    shorts: cython.short[::1],
+    ints: cython.int[::1],
+) -> cython.Py_ssize_t:
+    """Refine the codes of all samples by one layer.
+
+    Args:
+        data: the streams after one another, and two bytes more.
+        stream_end: shape (streams,), where each ends in `data`.
+        samples_per_stream: R.
+        codes: what the layers before say of each code (0 in the first); becomes the codes to the
+            precision of this layer.
+        first: as for `trace`.
+        heights: as for `trace`.
+        widths: as for `trace`.
+        config: as for `trace`.
+        channels: as for `trace`.
+        numbers: as for `trace`.
+        borders: as for `trace`.
+        weights: as for `trace`.
+        bias: as for `trace`.
+        energy: as for `trace`.
+        levels: as for `trace`.
+        table_of: the table of each context.
+        nearest: per table BUCKETS symbols, each the one with which its part of the slots begins.
+        starts: per table, as far apart as `numbers` says, the start of each symbol, 4096, and more
+            numbers above every slot.
+        ranges: per table SYMBOLS times frequency << 16 | start; for decoders without compilers.
+        states: scratch, three numbers for each of LANES.
+        shorts: as for `trace`, for LANES of them.
+        ints: likewise.
+
+    Returns:
+        -1, or the sample in which the data turned out to be corrupt.
+    """
+    group: cython.Py_ssize_t
+    turn: cython.Py_ssize_t
+    block: cython.Py_ssize_t
+    lane: cython.Py_ssize_t
+    lanes: cython.Py_ssize_t
+    some: cython.Py_ssize_t
+    sample: cython.Py_ssize_t
+    other: cython.Py_ssize_t
+    pos: cython.Py_ssize_t
+    end: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    i: cython.Py_ssize_t
+    streams: cython.Py_ssize_t = stream_end.shape[0]
+    samples: cython.Py_ssize_t = first.shape[0]
+    state: cython.ulonglong
+    alike: cython.bint
+    three: cython.uchar = 3
+    one: cython.ushort = 1
+    several: cython.int = channels
+    fault: cython.Py_ssize_t = -1
+    with cython.nogil:
+        for block in range((streams + LANES - 1) // LANES):
+            group = block * LANES
+            lanes = min(LANES, streams - group)
+            for lane in range(lanes):
+                pos = stream_end[group + lane - 1] if group + lane > 0 else 0
+                end = stream_end[group + lane]
+                # All of a short stream, else what makes the rest a multiple of 2 bytes.
+                size = min(end - pos, 4 - ((end - pos) & 1))
+                state = 0
+                for i in range(size):
+                    state = state << 8 | data[pos + i]
+                states[3 * lane] = state
+                states[3 * lane + 1] = pos + size
+                states[3 * lane + 2] = end
+            for turn in range(samples_per_stream):
+                sample = group * samples_per_stream + turn
+                if sample >= samples:
+                    break
+                # The last stream may have fewer samples.
+                some = lanes
+                if sample + (some - 1) * samples_per_stream >= samples:
+                    some -= 1
+                alike = True
+                for lane in range(1, some):
+                    other = sample + lane * samples_per_stream
+                    if (
+                        config[other] != config[sample]
+                        or heights[other] != heights[sample]
+                        or widths[other] != widths[sample]
+                    ):
+                        alike = False
+                for lane in range(1 if alike else some):
+                    other = sample + lane * samples_per_stream
+                    if config[other] < 0:
+                        continue
+                    if channels == 3:
+                        fault = decode_samples(
+                            three,
+                            lane,
+                            some if alike else 1,
+                            other,
+                            samples_per_stream,
+                            data,
+                            codes,
+                            first,
+                            heights[other],
+                            widths[other],
+                            config[other],
+                            numbers,
+                            borders,
+                            weights,
+                            bias,
+                            energy,
+                            levels,
+                            table_of,
+                            nearest,
+                            starts,
+                            states,
+                            shorts,
+                            ints,
+                        )
+                    elif channels == 1:
+                        fault = decode_samples(
+                            one,
+                            lane,
+                            some if alike else 1,
+                            other,
+                            samples_per_stream,
+                            data,
+                            codes,
+                            first,
+                            heights[other],
+                            widths[other],
+                            config[other],
+                            numbers,
+                            borders,
+                            weights,
+                            bias,
+                            energy,
+                            levels,
+                            table_of,
+                            nearest,
+                            starts,
+                            states,
+                            shorts,
+                            ints,
+                        )
+                    else:
+                        fault = decode_samples(
+                            several,
+                            lane,
+                            some if alike else 1,
+                            other,
+                            samples_per_stream,
+                            data,
+                            codes,
+                            first,
+                            heights[other],
+                            widths[other],
+                            config[other],
+                            numbers,
+                            borders,
+                            weights,
+                            bias,
+                            energy,
+                            levels,
+                            table_of,
+                            nearest,
+                            starts,
+                            states,
+                            shorts,
+                            ints,
+                        )
+                    if fault >= 0:
+                        break
+                if fault >= 0:
+                    break
+            if fault >= 0:
+                break
+            for lane in range(lanes):
+                if states[3 * lane] != 0 or states[3 * lane + 1] != states[3 * lane + 2]:
+                    fault = min((group + lane + 1) * samples_per_stream, samples) - 1
+                    break
+            if fault >= 0:
+                break
+    return fault
