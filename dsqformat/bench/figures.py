@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dsqformat.bench.curves import NAN, Curve, greatest, least
-from dsqformat.bench.picture_codecs import AVIF, JPEG, PNG, WEBP
+from dsqformat.bench.curves import NAN, greatest, least
+from dsqformat.bench.picture_codecs import AVIF, FAMILIES, JPEG, JPEG_XL, PNG, WEBP
 from dsqformat.bench.points import Measure, Point, Points
 from dsqformat.bench.results import SetResult
 from dsqformat.bench.settings import (
@@ -25,6 +25,7 @@ from dsqformat.bench.settings import (
 from dsqformat.bench.speeds import fastest_of, find_speed, pixel_decode_mb_per_s
 
 BEST: Final = "best picture codec"
+MEASURES: Final[tuple[Measure, ...]] = ("psnr_db", "ssim")
 # Layers are judged for files of so many bytes per sample and more.
 LAYERED_NBYTES: Final = 150.0
 
@@ -70,7 +71,7 @@ def ratio_name(layers: int, rival: str) -> str:
 
 def _ratio_figures(result: SetResult) -> Iterator[tuple[FigureKey, float]]:
     points = result.points
-    families = sorted({p.family for p in points.all} & {*FAMILIES_COMPARED})
+    families = [family for family in FAMILIES if any(p.family == family for p in points.all)]
     for layers in range(1, MAX_BLOCK_LAYERS + 1):
         for measure in MEASURES:
             ours = points.curve(block_codec(layers), measure)
@@ -81,10 +82,6 @@ def _ratio_figures(result: SetResult) -> Iterator[tuple[FigureKey, float]]:
                         (ratio_name(layers, family or BEST), place),
                         ours.nbytes_at(target) / rival,
                     )
-
-
-MEASURES: Final[tuple[Measure, ...]] = ("psnr_db", "ssim")
-FAMILIES_COMPARED: Final = ("JPEG", "WebP", "AVIF", "JPEG XL")
 
 
 # Layers ----------------------------------------------------------------------------------------
@@ -178,7 +175,7 @@ def _lossless_figures(result: SetResult) -> Iterator[tuple[FigureKey, float]]:
     yield ("lossless / PNG", ""), ours / lossless.get(PNG, NAN)
     yield (
         ("lossless / JPEG XL", ""),
-        ours / least(n for name, n in lossless.items() if name.startswith("JPEG XL")),
+        ours / least(n for name, n in lossless.items() if name.startswith(JPEG_XL)),
     )
 
 
@@ -215,8 +212,3 @@ def _growth(result: SetResult) -> float:
         return NAN
     added = memory.sample_nbytes * (memory.factor - 1) / memory.factor
     return memory.growth_nbytes / added
-
-
-def curve_of(result: SetResult, codec: str) -> Curve:
-    """Return bytes by PSNR of a row."""
-    return result.points.curve(codec)

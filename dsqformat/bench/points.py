@@ -96,21 +96,16 @@ class Points:
         return [name for each in sorted(families) for name in self.codecs(each)]
 
     def with_speed(self, timed: Iterable[Point]) -> Points:
-        """Return these points, the ones measured again replaced by what was measured then."""
-        newer = {(p.codec, p.level, p.prefix): p for p in timed}
-        known = {(p.codec, p.level, p.prefix) for p in self.all}
-        kept = [
-            replace(
-                p,
-                encode_per_s=n.encode_per_s if n.encode_per_s == n.encode_per_s else p.encode_per_s,
-                decode_per_s=n.decode_per_s,
-                rounds=n.rounds,
-            )
-            if (n := newer.get((p.codec, p.level, p.prefix))) is not None
-            else p
-            for p in self.all
-        ]
-        return Points((*kept, *(p for key, p in newer.items() if key not in known)))
+        """Return these points, the ones that were timed again replaced, new ones added."""
+        merged = {(p.codec, p.level, p.prefix): p for p in self.all}
+        for point in timed:
+            key = point.codec, point.level, point.prefix
+            known = merged.get(key, point)
+            encode_per_s = point.encode_per_s
+            if math.isnan(encode_per_s):
+                encode_per_s = known.encode_per_s
+            merged[key] = replace(point, encode_per_s=encode_per_s)
+        return Points(tuple(merged.values()))
 
 
 def write_csv(path: Path, points: Sequence[Point]) -> None:

@@ -11,13 +11,13 @@ from rich.table import Table
 from dsqformat.bench.bars import Verdict
 from dsqformat.bench.figures import (
     BEST,
-    FAMILIES_COMPARED,
     MEASURES,
     Figures,
     places,
     prefix_rows,
     ratio_name,
 )
+from dsqformat.bench.picture_codecs import FAMILIES
 from dsqformat.bench.points import DSQ, Measure, Point
 from dsqformat.bench.results import SetResult
 from dsqformat.bench.settings import MAX_BLOCK_LAYERS, PIXEL_QUANTIZERS, block_codec, pixel_codec
@@ -66,7 +66,7 @@ def _print_ratios(console: Console, result: SetResult, figures: Figures, measure
     title = f"Bytes of DSQ divided by those of picture codecs, at equal {_WORDS[measure]}"
     table = _table(title, ["ratio", *where])
     for layers in range(1, MAX_BLOCK_LAYERS + 1):
-        for rival in (BEST, *FAMILIES_COMPARED):
+        for rival in (BEST, *FAMILIES):
             name = ratio_name(layers, rival)
             values = [figures.get((name, place), math.nan) for place in where]
             if not all(map(math.isnan, values)):
