@@ -33,6 +33,7 @@ from kernel_builds import built_kernels
 
 SOAK = os.environ.get("DSQ_SOAK") == "1"
 SEED = int(os.environ.get("DSQ_FUZZ_SEED", time.time_ns() % (1 << 32) if SOAK else 0))
+CHECKED, SANITIZED = (ROOT / "build" / mode for mode in ("checked", "sanitized"))
 PROCESSES = max(2, os.cpu_count() or 1) if SOAK else 2
 
 
@@ -102,7 +103,7 @@ def test_no_index_leaves_its_array(corpus, tmp_path, tell):
         pytest.skip(reason)
     payloads = count(4_000, 200_000)
     run = Run(
-        payloads, SEED + 2, kernels=ROOT / "build" / "checked", slowness=4, processes=PROCESSES,
+        payloads, SEED + 2, kernels=CHECKED, slowness=4, processes=PROCESSES,
         timeout_s=count(300, 3600),
     )  # fmt: skip
     findings = fuzz(corpus, tmp_path, run)
@@ -120,7 +121,7 @@ def test_sanitizers_find_nothing(corpus, tmp_path, tell):
     payloads = count(1_000, 100_000)
     # The sanitizer of addresses maps terabytes and sees to the size of allocations itself.
     run = Run(
-        payloads, SEED + 3, kernels=ROOT / "build" / "sanitized", memory_mib=0, slowness=10,
+        payloads, SEED + 3, kernels=SANITIZED, memory_mib=0, slowness=10,
         processes=PROCESSES, env=env, timeout_s=count(300, 3600),
     )  # fmt: skip
     findings = fuzz(corpus, tmp_path, run)
@@ -131,7 +132,9 @@ def test_sanitizers_find_nothing(corpus, tmp_path, tell):
 def test_the_sanitized_build_has_sanitizers():
     if reason := stale_build("sanitized"):
         pytest.skip(reason)
-    for path in built_kernels(ROOT / "build" / "sanitized"):
+    built = {path.name.partition(".")[0]: path for path in built_kernels(SANITIZED)}
+    assert set(built) == {"block_decode", "dequant", "patches", "rans_decode"}
+    for path in built.values():
         assert b"__asan_report_load" in path.read_bytes()
         assert b"__ubsan_handle" in path.read_bytes()
 
@@ -145,7 +148,7 @@ def test_no_path_that_coverage_finds_fails(corpus, tmp_path, tell):
     """atheris: payloads that reach new lines of the Python layers become seeds themselves."""
     inputs = tmp_path / "inputs"
     inputs.mkdir()
-    checked = "" if stale_build("checked") else str(ROOT / "build" / "checked")
+    checked = "" if stale_build("checked") else str(CHECKED)
     command = [
         sys.executable, str(SUPPORT / "fuzz_atheris.py"), str(corpus), str(inputs), checked,
         "-runs=100000", "-max_total_time=600", "-timeout=60", "-rss_limit_mb=2048",

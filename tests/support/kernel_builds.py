@@ -14,7 +14,7 @@ PREFIX = "dsqformat.kernels."
 
 
 class _BuiltKernels(MetaPathFinder):
-    """Finds every compiled kernel in one folder and nowhere else."""
+    """Finds the compiled kernels of one folder there, and no others for wider registers."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = {path.name.partition(".")[0]: path for path in built_kernels(folder)}
@@ -25,10 +25,10 @@ class _BuiltKernels(MetaPathFinder):
         kernel = name.removeprefix(PREFIX)
         if not name.startswith(PREFIX) or kernel.startswith("plain"):
             return None
-        if kernel not in self.paths:
-            # Those for wider registers, which only the fast build has.
-            return ModuleSpec(name, None, origin="absent")
-        return importlib.util.spec_from_file_location(name, self.paths[kernel])
+        if kernel in self.paths:
+            return importlib.util.spec_from_file_location(name, self.paths[kernel])
+        # What the build leaves out, such as encoders, comes from beside the sources.
+        return ModuleSpec(name, None, origin="absent") if kernel.endswith("_avx2") else None
 
 
 def built_kernels(folder: Path) -> list[Path]:
