@@ -4,8 +4,9 @@ The functions come from `bits` and `dequant`, two modules that Cython compiles, 
 `plain`, the same in NumPy. Which of them is decided once, at import: the uncompiled source of
 the former two is never imported, because it needs Cython and would be slow beyond use.
 `dequant_avx2` is `dequant` compiled once more for x86-64 processors with AVX2; it returns the
-same bits, up to 1.5 times faster. The modules `block_*` are the loops of the quantizer `block`, with
-shared functions in `.pxd` files; NumPy's part of that work is in `dsqformat.coding.block`.
+same bits, up to 1.5 times faster.
+The modules `block_*` are the loops of the quantizer `block`, with shared functions in `.pxd` files;
+NumPy's part of that work is in `dsqformat.coding.block`.
 The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
 """
 
