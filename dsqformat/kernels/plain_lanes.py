@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dsqformat.kernels.plain_layout import (
     CLASSES,
     CURRENT,
+    CURRENT_TAPS,
     DIRECT_BITS,
     EN,
     ENERGY,
@@ -72,7 +73,16 @@ class Lanes:
         self.stride = (self.width + 4) * channels + SLACK
         self.rows = np.zeros((ROWS, len(coarse), self.stride))
         self._summed = self._foreseen = self._gradient = np.empty(0)
-        self._classes = np.empty(0, "i8")
+        self._places = np.empty(0, "i8")
+        self._steps = np.arange(len(coarse))[:, np.newaxis] * (len(self.borders) + 1)
+        # Per channel the weights of the current row, (taps, classes), or (taps,) of the only one.
+        left = self.size - CURRENT_TAPS + (channels if self.above else 0)
+        grouped = self.weights.reshape(-1, channels, self.size)
+        self._current = []
+        for k in range(channels):
+            right = self.size - CURRENT_TAPS + 2 * channels + k
+            found = np.ascontiguousarray(grouped[:, k, left:right].T)
+            self._current.append(found if len(self.borders) else found[:, 0])
         self._prepared = 0
 
     def start_row(self, y: int) -> None:
@@ -125,7 +135,7 @@ class Lanes:
         total = total.reshape(*classes.shape, -1, c)
         self._summed = np.take_along_axis(total, classes[:, :, np.newaxis, np.newaxis], axis=2)
         self._summed = self._summed[:, :, 0]
-        self._classes = classes
+        self._places = classes + self._steps
         window = self._windows(rows[EN], begin - 1, end - 1, 3)
         self._foreseen = window @ self.energy[:, : 3 * c].T + 256 * self.energy[:, 25]
         self._prepared = begin
@@ -151,14 +161,11 @@ class Lanes:
             self._prepare(x, x + 1)
         rows, c, part = self.rows, self.channels, x - self._prepared
         here = (x + 2) * c
-        first = self.size - 16
-        known = 2 * c + k
-        taps = rows[CURRENT, :, here - 2 * c : here + k]
-        weights = self.weights.reshape(-1, c, self.size)[:, k, first : first + known]
-        if len(weights) == 1:
-            current = taps @ weights[0]
-        else:
-            current = (taps @ weights.T)[np.arange(len(taps)), self._classes[:, part]]
+        weights = self._current[k]
+        taps = rows[CURRENT, :, here + k - len(weights) : here + k]
+        current = taps @ weights
+        if len(self.borders):
+            current = current.ravel()[self._places[:, part]]
         predicted = (self._summed[:, part, k] + current).astype("i8") >> 8
         np.minimum(np.maximum(predicted, 0, out=predicted), self.top, out=predicted)
         if x == 0 and y == 0:
