@@ -87,7 +87,7 @@ def test_typed_errors_only(corpus, tmp_path, tell):
 
 
 def test_typed_errors_only_without_kernels(corpus, tmp_path, tell):
-    payloads = count(400, 20_000)
+    payloads = count(200, 20_000)
     run = Run(
         payloads, SEED + 1, env={"DSQ_KERNELS": "plain"}, slowness=4, processes=PROCESSES,
         timeout_s=count(300, 3600),
@@ -132,9 +132,7 @@ def test_sanitizers_find_nothing(corpus, tmp_path, tell):
 def test_the_sanitized_build_has_sanitizers():
     if reason := stale_build("sanitized"):
         pytest.skip(reason)
-    built = {path.name.partition(".")[0]: path for path in built_kernels(SANITIZED)}
-    assert set(built) == {"block_decode", "dequant", "patches", "rans_decode"}
-    for path in built.values():
+    for path in built_kernels(SANITIZED):
         assert b"__asan_report_load" in path.read_bytes()
         assert b"__ubsan_handle" in path.read_bytes()
 
