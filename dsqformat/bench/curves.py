@@ -17,7 +17,7 @@ class Curve:
 
     Attributes:
         fidelity: dB or SSIM, strictly rising, finite.
-        nbytes: bytes per sample at each of them.
+        nbytes: bytes per sample at each of them, strictly rising too.
     """
 
     fidelity: tuple[float, ...]
@@ -33,17 +33,19 @@ class Curve:
             return NAN
         return float(np.exp(np.interp(fidelity, self.fidelity, np.log(self.nbytes))))
 
-    def fidelity_at(self, nbytes: float) -> float:
+    def fidelity_at(self, nbytes: float, widest: float = math.inf) -> float:
         """Return the fidelity at so many bytes per sample; NaN outside what was measured.
 
         Args:
             nbytes: bytes per sample.
+            widest: NaN as well where the points on either side are further apart than this.
         """
-        order = np.argsort(self.nbytes)
-        sizes = np.asarray(self.nbytes)[order]
-        if not len(sizes) or not sizes[0] <= nbytes <= sizes[-1]:
+        if not self.nbytes or not self.nbytes[0] <= nbytes <= self.nbytes[-1]:
             return NAN
-        return float(np.interp(np.log(nbytes), np.log(sizes), np.asarray(self.fidelity)[order]))
+        above = max(1, int(np.searchsorted(self.nbytes, nbytes)))
+        if len(self.nbytes) > 1 and self.fidelity[above] - self.fidelity[above - 1] > widest:
+            return NAN
+        return float(np.interp(np.log(nbytes), np.log(self.nbytes), self.fidelity))
 
     def least_nbytes_for(self, fidelity: float) -> float:
         """Return bytes per sample for at least a fidelity; NaN where the codec does not reach it.

@@ -29,6 +29,9 @@ MEASURES: Final[tuple[Measure, ...]] = ("psnr_db", "ssim")
 # Layers are judged for files of so many bytes per sample and more.
 LAYERED_NBYTES: Final = 150.0
 
+# Between points further apart, such as 4 and 8 bits, a line says nothing.
+_WIDEST_DB: Final = 15.0
+
 # (name of the figure, where it was taken: "28 dB", "4 bits", ... or "")
 FigureKey = tuple[str, str]
 Figures = dict[FigureKey, float]
@@ -124,7 +127,7 @@ def prefix_rows(points: Points, layered: str, single: str) -> list[PrefixRow]:
             if p.codec.startswith(f"{layered}, first ") and p.level == point.level
         ]
         rows += [
-            PrefixRow(part, point.nbytes, curve.fidelity_at(part.nbytes))
+            PrefixRow(part, point.nbytes, curve.fidelity_at(part.nbytes, _WIDEST_DB))
             for part in sorted(parts, key=lambda p: p.prefix)
         ]
     return rows

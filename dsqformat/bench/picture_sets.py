@@ -140,8 +140,8 @@ def _tiles(photographs: list[NDArray[np.uint8]], origin: str, limit: int) -> Pic
     fitting = [p for p in photographs if min(p.shape[:2]) >= TILE_SHORT_SIDE]
     tiles = [t for p in fitting for t in tiles_of(scaled(p, TILE_SHORT_SIDE), TILE_SIDE)]
     title = (
-        f"disjoint {TILE_SIDE}x{TILE_SIDE} crops of {len(fitting)} photographs of {origin} scaled "
-        f"to short side {TILE_SHORT_SIDE}"
+        f"disjoint {TILE_SIDE}x{TILE_SIDE} crops of photographs of {origin} scaled "
+        f"to short side {TILE_SHORT_SIDE}{_left_out(photographs, fitting)}"
     )
     return PictureSet(TILES, title, _shuffled(tiles, limit))
 
@@ -151,9 +151,15 @@ def _crops(photographs: list[NDArray[np.uint8]], origin: str, limit: int) -> Pic
     crops = [centre_crop(scaled(p, CROP_SHORT_SIDE), CROP_SIDE) for p in fitting]
     title = (
         f"{CROP_SIDE}x{CROP_SIDE} centre crops of photographs of {origin} scaled to short side "
-        f"{CROP_SHORT_SIDE}"
+        f"{CROP_SHORT_SIDE}{_left_out(photographs, fitting)}"
     )
     return PictureSet(PICTURES, title, _shuffled(crops, limit))
+
+
+def _left_out(photographs: list[NDArray[np.uint8]], fitting: list[NDArray[np.uint8]]) -> str:
+    """Say how many are too small: scaled up, they would be easier than photographs are."""
+    smaller = len(photographs) - len(fitting)
+    return f" ({smaller} smaller ones left out)" if smaller else ""
 
 
 def _shuffled(pictures: list[NDArray[np.uint8]], limit: int) -> NDArray[np.uint8]:

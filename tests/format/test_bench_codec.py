@@ -110,6 +110,8 @@ def test_outside_of_what_was_measured_nothing_is_claimed():
     assert math.isnan(curve.nbytes_at(29.9))
     assert math.isnan(curve.nbytes_at(34.1))
     assert math.isnan(curve.fidelity_at(99.0))
+    assert curve.fidelity_at(200.0, widest=4.0) == pytest.approx(32.0)
+    assert math.isnan(curve.fidelity_at(200.0, widest=3.9))
     assert math.isnan(Curve((), ()).nbytes_at(30.0))
     # But a rival whose coarsest file is better than asked for is not written off.
     assert curve.least_nbytes_for(20.0) == 100.0
