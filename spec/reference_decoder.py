@@ -276,7 +276,9 @@ def sample_shapes(field, index, n):
     require(all(0 <= d <= 2**28 for shape in shapes for d in shape), "15", "size of a dimension")
     for shape in shapes:
         check_values(shape)
-    require(sum(map(math.prod, shapes)) <= 2**28, "15", "above 2^28 values of a field in a chunk")
+    # A dimension of 0 counts as 1.
+    values = sum(math.prod(max(1, d) for d in shape) for shape in shapes)
+    require(values <= 2**28, "15", "above 2^28 values of a field in a chunk")
     return shapes
 
 
