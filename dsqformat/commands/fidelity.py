@@ -200,11 +200,11 @@ def is_picture_field(field: FieldFacts) -> bool:
     return len(shape) == 2 or (shape[2] is not None and 1 <= shape[2] <= MAX_CHANNELS)
 
 
-def measures_psnr(spec: FieldSpec) -> bool:
+def measures_psnr(spec: FieldSpec, target: Target | None) -> bool:
     """Tell whether something is lost whose PSNR can be told."""
     if spec.dtype != "uint8" or spec.quantizer == "raw":
         return False
-    return spec.quantizer != "affine" or spec.bit_width < _EXACT_BITS
+    return target is not None or spec.quantizer != "affine" or spec.bit_width < _EXACT_BITS
 
 
 def _text(value: float | None) -> str | None:

@@ -97,7 +97,8 @@ def pack_source(plan: PackPlan, on_progress: OnProgress) -> PackOutcome:
         with usage_errors():
             specs = _field_specs(plan, facts)
             main = next(iter(specs))
-            compared = _comparison(facts, keep=measures_psnr(specs[main])) if plan.compare else None
+            lossy = measures_psnr(specs[main], plan.fidelity.target)
+            compared = _comparison(facts, keep=lossy) if plan.compare else None
             seen = _Seen(main, compared)
             writer = _open_writer(plan, facts, specs, on_progress)
         with _naming(plan.dest), writer:
@@ -145,7 +146,7 @@ def _open_writer(
         provenance=_provenance(plan, facts, specs),
         table=plan.table,
         target=plan.fidelity.target,
-        measure_psnr=any(measures_psnr(spec) for spec in specs.values()),
+        measure_psnr=any(measures_psnr(spec, plan.fidelity.target) for spec in specs.values()),
         on_progress=report,
     )
 

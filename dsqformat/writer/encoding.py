@@ -36,6 +36,7 @@ MODEL_SAMPLE_NBYTES: Final = 3 << 20
 BLOCK_SAMPLE_NBYTES: Final = 12 << 20
 MAX_MODEL_SHARE: Final = 0.02
 LEAST_MODEL_NBYTES: Final = 256
+TYPICAL_MODEL_NBYTES: Final = 1500
 _PIECE: Final = 1 << 18
 _WORKERS: Final = max(1, min(8, os.cpu_count() or 1))
 
@@ -113,6 +114,7 @@ class ChunkEncoder:
         fineness: Fineness | None = None,
         *,
         last: bool = True,
+        steady: bool = False,
     ) -> None:
         """Fit models to samples from all over the order, a bounded number.
 
@@ -121,6 +123,8 @@ class ChunkEncoder:
             order: numbers of those to be encoded.
             fineness: how finely, if not as given.
             last: whether these are all samples there will be.
+            steady: whether there are models of pixels must not depend on how fine the codes are,
+                so that bytes rise evenly with fineness.
         """
         self.models = {}
         if not len(order):
@@ -132,6 +136,9 @@ class ChunkEncoder:
         if self.options.coding == "auto":
             worth = int(MAX_MODEL_SHARE * min(packed, self.options.shard_nbytes))
             worth = worth if worth >= LEAST_MODEL_NBYTES else 0
+            if steady:
+                most = min(spill.nbytes, self.options.shard_nbytes)
+                worth = None if MAX_MODEL_SHARE * most >= TYPICAL_MODEL_NBYTES else 0
         quantizers = {field.quantizer for field in self.schema.fields}
         if not quantizers & {"patch", "block"} and (
             worth == 0 or self.options.coding not in ("auto", "rans")

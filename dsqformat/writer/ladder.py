@@ -101,7 +101,8 @@ class Ladder:
         if self.kind == "qp":
             finer = math.log(max(nbytes_per_value, 1e-6) / _TYPICAL_NBYTES) / self.size_slope
             return self._within(MAX_QP - _TYPICAL_QP + finer)
-        return self._within(6.0 if self.kind == "groups" else 1 + 10 * nbytes_per_value)
+        # Models of few bits are fitted sooner: those are tried first.
+        return self._within(6.0 if self.kind == "groups" else min(4, 1 + 10 * nbytes_per_value))
 
     def level_for_psnr(self, psnr: float) -> float:
         """Guess the level of a fidelity."""

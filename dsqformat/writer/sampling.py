@@ -26,23 +26,25 @@ class SampleSize:
         nbytes: values of so many samples; of large pictures at least `least` samples,
         least: samples,
         most_nbytes: as long as their values are no more than this.
+        most: of tiny pictures so many samples.
     """
 
     nbytes: int
     least: int
     most_nbytes: int
+    most: int
 
     def count(self, mean_nbytes: int, sample_count: int) -> int:
         """Return how many of the samples to take."""
         mean = max(1, mean_nbytes)
         wanted = min(max(self.nbytes // mean, self.least), self.most_nbytes // mean)
-        return min(max(1, wanted), sample_count)
+        return min(max(1, wanted), self.most, sample_count)
 
 
 # A first look, with models of its own; then a mean within some two per cent, with the models that
 # the whole dataset will have.
-PROBE: Final = SampleSize(384 << 10, 8, 4 << 20)
-SAMPLE: Final = SampleSize(6 << 20, 64, 24 << 20)
+PROBE: Final = SampleSize(384 << 10, 8, 4 << 20, 256)
+SAMPLE: Final = SampleSize(6 << 20, 64, 24 << 20, 4096)
 # What the snapshot says of a shard.
 _SHARD_ENTRY_NBYTES: Final = 330
 
@@ -130,7 +132,7 @@ class SampleMeasure:
             if self._ladder.near(level, at):
                 return models
         fineness = self._ladder.fineness(level, self._rows, len(self._spill), self._seed)
-        self._encoder.fit(self._spill, self._rows, fineness, last=False)
+        self._encoder.fit(self._spill, self._rows, fineness, last=False, steady=True)
         self._models.append((level, self._encoder.models or {}))
         return self._models[-1][1]
 

@@ -126,7 +126,7 @@ class TargetRun:
             if self.ladder.near(level, at):
                 return models
         fineness = self.ladder.fineness(level, self.order, len(self.spill), self.seed)
-        self.builder.encoder.fit(self.spill, self.order, fineness, last=False)
+        self.builder.encoder.fit(self.spill, self.order, fineness, last=False, steady=True)
         self._models[level] = self.builder.encoder.models or {}
         return self._models[level]
 
