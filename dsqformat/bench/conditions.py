@@ -24,7 +24,8 @@ from dsqformat.dataset import Dataset, open_dataset
 
 # Chunks small enough that two threads have an even share, large enough to be worth a task.
 _THREADED_CHUNK_NBYTES: Final = 64 << 10
-_MEMORY_FACTOR: Final = 8
+# Models are fitted on a bounded sample: below that bound memory grows as it may.
+_MEMORY_FACTORS: Final = (8, 16)
 _SUBPROCESS_TIMEOUT_S: Final = 1800
 
 
@@ -117,33 +118,32 @@ class MemoryGrowth:
     """Memory while packing, in processes of their own.
 
     Attributes:
-        once_nbytes: greatest resident memory while packing the set.
-        often_nbytes: likewise for `factor` times as many samples.
-        factor: how many times.
-        sample_nbytes: all samples of the larger dataset as uint8.
+        sample_counts: of a smaller and a larger dataset.
+        peak_nbytes: greatest resident memory while packing each.
+        added_nbytes: what the larger has more, as uint8.
     """
 
-    once_nbytes: float
-    often_nbytes: float
-    factor: int
-    sample_nbytes: int
+    sample_counts: tuple[int, int]
+    peak_nbytes: tuple[float, float]
+    added_nbytes: int
 
     @property
     def growth_nbytes(self) -> float:
         """Memory that the larger dataset took beyond the smaller."""
-        return self.often_nbytes - self.once_nbytes
+        return self.peak_nbytes[1] - self.peak_nbytes[0]
 
 
 def measure_memory(each: PictureSet, setting: DsqSetting) -> MemoryGrowth:
-    """Pack a set once and several times over, sample by sample, in fresh processes."""
+    """Pack a set several times over, and twice as often, sample by sample, in fresh processes."""
     with TemporaryDirectory(prefix="dsq-bench-") as folder:
         np.save(Path(folder, "pictures.npy"), each.pictures)
         peaks = []
-        for factor in (1, _MEMORY_FACTOR):
+        for factor in _MEMORY_FACTORS:
             args: dict[str, object] = {"setting": _setting_json(setting), "factor": factor}
             peaks.append(_run("pack", folder, args)["peak_nbytes"])
-    once, often = peaks
-    return MemoryGrowth(once, often, _MEMORY_FACTOR, each.pictures.nbytes * _MEMORY_FACTOR)
+    few, many = _MEMORY_FACTORS
+    counts = len(each) * few, len(each) * many
+    return MemoryGrowth(counts, (peaks[0], peaks[1]), each.pictures.nbytes * (many - few))
 
 
 def measure_plain_decoding(each: PictureSet, setting: DsqSetting) -> float:

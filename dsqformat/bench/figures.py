@@ -206,12 +206,5 @@ def _speed_figures(result: SetResult) -> Iterator[tuple[FigureKey, float]]:
     for row, per_s in result.plain_per_s.items():
         yield (f"decode in NumPy, {row}, samples/s", ""), per_s
     if result.memory is not None:
-        yield ("memory while packing, growth / samples added", ""), _growth(result)
-
-
-def _growth(result: SetResult) -> float:
-    memory = result.memory
-    if memory is None:
-        return NAN
-    added = memory.sample_nbytes * (memory.factor - 1) / memory.factor
-    return memory.growth_nbytes / added
+        growth = result.memory.growth_nbytes / result.memory.added_nbytes
+        yield ("memory while packing, growth / samples added", ""), growth

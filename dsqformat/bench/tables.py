@@ -200,9 +200,9 @@ def _print_conditions(console: Console, result: SetResult) -> None:
     if result.memory is not None:
         memory = result.memory
         console.print(
-            f"Memory while packing: {memory.once_nbytes / 1e6:.0f} MB for this dataset, "
-            f"{memory.often_nbytes / 1e6:.0f} MB for {memory.factor} times as many samples "
-            f"({memory.sample_nbytes / 1e6:.0f} MB)."
+            f"Memory while packing: {memory.peak_nbytes[0] / 1e6:.0f} MB for "
+            f"{memory.sample_counts[0]:,} samples, {memory.peak_nbytes[1] / 1e6:.0f} MB for "
+            f"{memory.sample_counts[1]:,} ({memory.added_nbytes / 1e6:.0f} MB more)."
         )
 
 
