@@ -27,12 +27,12 @@ def fit_field(field: Field, source: FieldInput, tuning: FieldTuning) -> BlockMod
     Raises:
         SampleError: a picture cannot be coded.
     """
-    options = Options(layers=field.layer_count)
+    options = Options(layers=field.layer_count, effort=tuning.effort)
     return fit(_pictures(field, source), _qps(field, source).tolist(), options)
 
 
 def encode_field(
-    field: Field, source: FieldInput, model: BlockModel, tuning: FieldTuning
+    field: Field, source: FieldInput, model: BlockModel
 ) -> tuple[FieldIndex, list[bytes]]:
     """Return the index of a field and its layer segments.
 

@@ -70,7 +70,7 @@ def _encode_field(
     if field.quantizer == "block":
         if not isinstance(model, BlockModel):
             raise ValueError(f"field {field.name!r}: quantizer block needs a model")
-        return blocks.encode_field(field, source, model, options.tuning_of(field.name))
+        return blocks.encode_field(field, source, model)
     if field.quantizer == "patch":
         if not isinstance(model, PatchModel):
             raise ValueError(f"field {field.name!r}: quantizer patch needs groups")

@@ -64,7 +64,7 @@ class FieldTuning:
         group_count: groups of patches, for quantizer patch.
         grouping: how patches are put into groups: by "distortion", by "min_max" alone, or
             "compat" as the paper has it.
-        effort: of quantizer block; "high" may take three times as long.
+        effort: of quantizer block; "high" tries more sizes of blocks on small pictures.
     """
 
     group_count: int = DEFAULT_GROUP_COUNT

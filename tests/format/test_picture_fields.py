@@ -121,6 +121,18 @@ def test_more_bits_and_more_groups_bring_patches_nearer(tmp_path):
     assert more_groups < coarse
 
 
+def test_more_effort_saves_bytes_at_the_same_qp(tmp_path):
+    images = pictures(400)
+    sizes, errors = [], []
+    for effort in ("default", "high"):
+        spec = FieldSpec("block", qp=90, effort=effort)
+        dataset = written(tmp_path / effort, images, spec)
+        sizes.append(sum(dataset.snapshot.segment_nbytes))
+        errors.append(error_of(images, dataset.to_numpy()["image"]))
+    assert sizes[1] < sizes[0]
+    assert errors[1] < 1.05 * errors[0]
+
+
 def test_grey_pictures_without_an_axis_of_channels(tmp_path):
     images = pictures(20, (17, 23))
     for name, spec in (("block", FieldSpec("block", qp=20)), ("patch", FieldSpec("patch"))):
