@@ -37,6 +37,10 @@ GRADIENT, ACTIVITY, ERROR, TRUTH = -4, -3, -2, -1
 ERRORS: Final = 24
 # A class of activity costs about 200 bytes of weights: it takes this many values to earn them back.
 CLASS_VALUES: Final = 150_000
+# Rows multiplied at once: BLAS starts no threads for so few. For thin matrices they spend ten times
+# the work in waiting for each other, and chunks are encoded on all cores as it is.
+FEW_ROWS: Final = 32
+FEW_PARTS: Final = 256
 # Where no later layer has been seen yet, classes help less.
 MAX_CLASSES, MAX_FIRST_CLASSES = 6, 3
 
@@ -199,7 +203,7 @@ def _robust(known: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[
     known = np.concatenate([known, np.ones((len(known), 1))], axis=1)
     found = _solve(known, wanted, np.ones(len(wanted)))
     for _ in range(ROBUST_ROUNDS):
-        left = np.abs(known @ found - wanted)
+        left = np.abs(_times(known, found) - wanted)
         spread = 0.25 * (0.5 + float(left.sum()) / max(len(left), 1)) ** 2
         found = _solve(known, wanted, 1 / (left * left + spread))
     return found
@@ -221,11 +225,11 @@ def _fit_energy(source: LayerCodes, model: LayerModel) -> LayerModel:
         wanted = rows[:, ERROR]
         found = _solve(known, wanted, np.ones(len(wanted)))
         for _ in range(ROBUST_ROUNDS):
-            expected: NDArray[np.float64] = np.maximum(known @ found, floor)
+            expected: NDArray[np.float64] = np.maximum(_times(known, found), floor)
             found = _solve(known, wanted, 1 / (expected * expected))
         energy[channel, taps[:-1]] = _bounded(found[:-1] * 256, 1)
         energy[channel, taps[-1]] = np.clip(np.rint(found[-1]), -4096, 4095)
-        levels.append(known @ found)
+        levels.append(_times(known, found))
     ends = np.quantile(np.concatenate(levels), [0.01, 0.995]) if len(seen) else [1, 2]
     low, high = max(1.0, ends[0]), max(2.0, ends[1])
     steps = np.rint(low * (high / low) ** (np.arange(THRESHOLDS) / (THRESHOLDS - 1)))
@@ -237,11 +241,28 @@ def _solve(
     known: NDArray[np.float64], wanted: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Weighted least squares with a slight pull to 0, so that any input has one solution."""
-    weighted = known * weight[:, np.newaxis]
-    normal = weighted.T @ known
-    pull = 1e-4 * max(float(np.trace(normal)) / len(normal), 1e-6)
-    found = np.linalg.solve(normal + pull * np.eye(len(normal)), weighted.T @ wanted)
+    both = np.concatenate([known, wanted[:, np.newaxis]], axis=1)
+    normal = np.zeros((known.shape[1], both.shape[1]))
+    step = FEW_ROWS * FEW_PARTS
+    for begin in range(0, len(known), step):
+        rows = slice(begin, begin + step)
+        weighted = known[rows] * weight[rows, np.newaxis]
+        whole = len(weighted) // FEW_ROWS * FEW_ROWS
+        left = weighted[:whole].reshape(-1, FEW_ROWS, known.shape[1]).transpose(0, 2, 1)
+        right = both[rows][:whole].reshape(-1, FEW_ROWS, both.shape[1])
+        normal += np.matmul(left, right).sum(axis=0)
+        normal += weighted[whole:].T @ both[rows][whole:]
+    square, wanted_by = normal[:, :-1], normal[:, -1]
+    pull = 1e-4 * max(float(np.trace(square)) / len(square), 1e-6)
+    found = np.linalg.solve(square + pull * np.eye(len(square)), wanted_by)
     return np.asarray(found, "f8")
+
+
+def _times(known: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return known @ found."""
+    whole = len(known) // FEW_ROWS * FEW_ROWS
+    parts = np.matmul(known[:whole].reshape(-1, FEW_ROWS, len(found)), found)
+    return np.concatenate([parts.ravel(), known[whole:] @ found])
 
 
 def _bounded(weights: NDArray[np.float64], unit: int) -> NDArray[np.int16]:
