@@ -86,6 +86,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             unraised.clear()
         if problem:
             failures.append(_failure(seed, number, parts, problem))
+            # At once, for runs that do not come to their end.
+            sys.stderr.write(f"payload {number}: {seed.target} {seed.name}: {problem}\n")
             if len(failures) >= MAX_FAILURES:
                 break
     faulthandler.cancel_dump_traceback_later()
