@@ -33,7 +33,7 @@ from dsqformat.writer.storage_options import StorageOptions
 MAX_EXPANSION: Final = 16
 # Packed bytes of the samples that models are fitted to; blocks have more contexts to fill.
 MODEL_SAMPLE_NBYTES: Final = 3 << 20
-BLOCK_SAMPLE_NBYTES: Final = 12 << 20
+BLOCK_SAMPLE_NBYTES: Final = 8 << 20
 MAX_MODEL_SHARE: Final = 0.02
 LEAST_MODEL_NBYTES: Final = 256
 TYPICAL_MODEL_NBYTES: Final = 1500

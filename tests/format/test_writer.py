@@ -191,6 +191,47 @@ def test_memory_does_not_grow_with_the_dataset(tmp_path, order):
     assert len(open_dataset(tmp_path / "d")) == count
 
 
+BLOCKS_MEASURED = textwrap.dedent(
+    """
+    import re, sys
+    import numpy as np
+    from dsqformat import DatasetWriter, FieldSpec
+    from dsqformat.writer import NbytesPerSample
+    count, targeted = int(sys.argv[2]), sys.argv[3] == "target"
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 256, (100, 4, 4, 3), dtype="u1").repeat(32, axis=1).repeat(32, axis=2)
+    target = NbytesPerSample(128) if targeted else None
+    options = dict(fields=FieldSpec("block", qp=130), target=target, table=False)
+    options |= dict(chunk_nbytes=8 << 10, shard_nbytes=8 << 10)
+    with DatasetWriter(sys.argv[1], **options) as writer:
+        for start in range(0, count, 100):
+            writer.write_batch({"image": batch})
+    status = open("/proc/self/status").read()
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) * 1024)
+    """
+)
+
+
+@pytest.mark.parametrize("how", ["given", "target"])
+def test_memory_of_blocks_does_not_grow_with_the_dataset(tmp_path, how):
+    # The smaller set has more values already than models are fitted to.
+    counts = (1000, 4000) if os.environ.get("DSQ_SOAK") == "1" else (200, 300)
+    peaks = []
+    for count in counts:
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCKS_MEASURED, str(tmp_path / str(count)), str(count), how],
+            capture_output=True,
+            text=True,
+            timeout=1200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout))
+    print(counts, how, [f"{peak / 1e6:.0f} MB" for peak in peaks])  # noqa: T201
+    assert peaks[1] - peaks[0] < 24e6
+    assert peaks[1] < 700e6
+
+
 def test_what_cannot_be_published_is_refused_before_any_sample(tmp_path):
     with pytest.raises(ValueError, match="ref '-'"):
         DatasetWriter(tmp_path / "d", ref="-")
