@@ -83,17 +83,20 @@ def fit(
     sample, qps = fitting_sample(pictures, qp)
     model = _blank(sample, options)
     search = _first_costs()
-    for _ in range(max(1, options.passes)):
+    passes = max(1, options.passes)
+    moments = Moments(options.layers)
+    for number in range(1, passes + 1):
         counts = np.zeros((CONTEXTS, SYMBOLS), "i8")
-        moments = Moments(options.layers)
         choices = []
         for choice, coefs in choose(model, sample, qps, options.lam, search):
             choices.append(choice)
-            moments.add(choice, coefs)
             counts += _histogram(model, choice, 0, 1)
+            if number == passes:
+                moments.add(choice, coefs)
         tables = fit_tables(counts, options.max_tables)
         search = costs_of(tables)
-        model = replace(model, layers=(tables,), search=tables, offsets=fit_offsets(moments))
+        model = replace(model, layers=(tables,), search=tables)
+    model = replace(model, offsets=fit_offsets(moments))
     if options.layers > 1:
         layers = []
         for layer in range(options.layers):

@@ -74,6 +74,9 @@ def step_of(qp: int) -> int:
     return ((OCTAVE[qp % 16] << (qp // 16)) + 1024) >> 11
 
 
+STEPS: Final = np.array([step_of(qp) for qp in range(MAX_QP + 1)], "i8")
+
+
 def basis(size: int) -> NDArray[np.int32]:
     """Return the integer DCT basis, int32, shape (size, size): row k is frequency k."""
     full = np.zeros((32, 32), "i4")

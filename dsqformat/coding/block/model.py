@@ -15,8 +15,8 @@ from dsqformat.coding.block.layout import (
     MAX_LAYERS,
     MAX_PLANES,
     REFINEMENT_CONTEXTS,
+    STEPS,
     TABLE_STRIDE,
-    step_of,
 )
 from dsqformat.coding.block.tables import LayerTables, read_tables, write_tables
 from dsqformat.errors import CorruptShardError
@@ -105,7 +105,7 @@ class BlockModel:
             qps: int64, shape (n,).
             missing: layers that are not read; each doubles the step.
         """
-        steps = np.array([step_of(qp) for qp in range(176)], "i8")[qps]
+        steps = STEPS[qps]
         scaled = (steps[:, None] * np.array(self.weights, "i8") + 32) >> 6
         out: NDArray[np.int64] = np.maximum(scaled, 1) << missing
         return out
