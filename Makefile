@@ -31,9 +31,12 @@ setup: $(INSTALLED)  ## Make .venv with everything in it (TORCH=, PYTHON= overri
 demo: $(INSTALLED)  ## Pack, serve, stream and train on real photographs (under 3 minutes)
 	$(BIN)/dsq demo
 
-figures: $(INSTALLED)  ## Measure the demo again for the README
+figures: $(INSTALLED)  ## Measure demo and codecs again for the README (DSQ_DATA=; half an hour)
 	$(BIN)/dsq demo --out docs/demo
-	$(BIN)/python docs/readme_table.py
+	$(BIN)/dsq bench codec --sets tiles,pictures --csv docs/bench/codec.csv \
+	  --plot docs/bench/codec.svg > docs/bench/codec.txt
+	$(BIN)/python docs/demo_table.py
+	$(BIN)/python docs/codec_table.py
 
 check: $(INSTALLED)  ## Lint, types, import rules, spec vectors (under 1 minute)
 	$(BIN)/ruff check .
