@@ -53,6 +53,11 @@ def parse_canonical_json(data: bytes, *, limit: int, what: str) -> Any:
     return value
 
 
+def is_version(value: Any, number: int) -> bool:
+    """Tell whether a member is this integer; in Python `true` equals 1."""
+    return type(value) is int and value == number
+
+
 def _no_float(text: str) -> NoReturn:
     raise ValueError(f"floating-point number {text[:20]}; expected a decimal string")
 

@@ -140,6 +140,7 @@ def grid(shape):
         require(left[-1] > 0, "9.3", "a sample without channels has no grid")
         channels = left.pop() if left[-1] <= 4 else 1
     width = left.pop() if left else 1
+    require(width * channels <= 1 << 20, "9.3", f"a row of {width} pixels has no grid")
     return math.prod(left), width, channels
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from dsqformat import wire
 from dsqformat.bytesource import ByteSource
-from dsqformat.canonical import canonical_json, parse_canonical_json
+from dsqformat.canonical import canonical_json, is_version, parse_canonical_json
 from dsqformat.errors import CorruptShardError, DatasetError, UnsupportedFeatureError
 
 MAX_REFS_NBYTES: Final = 1 << 20
@@ -29,7 +29,7 @@ def parse_refs(data: bytes) -> dict[str, str]:
         raise DatasetError(str(error)) from error
     if not isinstance(value, dict) or value.get("format") != "dsq-dataset":
         raise DatasetError(f"{wire.DATASET_FILE}: format is not dsq-dataset")
-    if value.get("version") != 1:
+    if not is_version(value.get("version"), 1):
         raise UnsupportedFeatureError(
             f"{wire.DATASET_FILE}: version {value.get('version')!r:.20}, this reader knows 1"
         )

@@ -11,7 +11,7 @@ import zstandard
 
 from dsqformat import wire
 from dsqformat.bytesource import ByteSource
-from dsqformat.canonical import canonical_json, parse_canonical_json
+from dsqformat.canonical import canonical_json, is_version, parse_canonical_json
 from dsqformat.coding.zstd import compress_frame, decompress_frame
 from dsqformat.dataset.refs import DIGEST, read_refs
 from dsqformat.errors import CorruptShardError, DatasetError, UnsupportedFeatureError
@@ -189,7 +189,7 @@ def parse_snapshot(data: bytes, sid: str) -> Snapshot:
     value = parse_canonical_json(data, limit=wire.MAX_SNAPSHOT_NBYTES, what=what)
     if not isinstance(value, dict) or value.get("format") != "dsq-snapshot":
         raise CorruptShardError(f"{what}: format is not dsq-snapshot")
-    if value.get("version") != 1:
+    if not is_version(value.get("version"), 1):
         raise UnsupportedFeatureError(f"{what}: version {value.get('version')!r:.20}, expected 1")
     paged = "shard_pages" in value
     members = {"blobs", "chunk_count", "format", "nbytes", "parent", "provenance", "sample_count"}
@@ -303,7 +303,7 @@ def parse_page(data: bytes, schema: Schema, what: str) -> tuple[ShardEntry, ...]
     value = parse_canonical_json(text, limit=wire.MAX_PAGE_NBYTES, what=what)
     if not isinstance(value, dict) or set(value) != {"format", "shards", "version"}:
         raise CorruptShardError(f"{what}: expected members format, shards, version")
-    if value["format"] != "dsq-shard-page" or value["version"] != 1:
+    if value["format"] != "dsq-shard-page" or not is_version(value["version"], 1):
         raise CorruptShardError(f"{what}: format is not dsq-shard-page version 1")
     return _parse_shards(value["shards"], schema, what)
 

@@ -162,6 +162,10 @@ def segment_vectors(add):
     shard = assemble(schema_of([affine("x", [2**20])]), [ChunkData({"x": data})],
                      models={"x": bomb})  # fmt: skip
     add("rans_bomb", "9.3", "2^20 values that cost nothing, more than 32768 times 7 bytes", shard)
+    wide = FieldData([[0]], [4], [1.0], [0.0], rans={0: rans_layer([bytes(40)], 1)})
+    shard = assemble(schema_of([affine("x", [2**20 + 1])]), [ChunkData({"x": wide})],
+                     models={"x": bomb})  # fmt: skip
+    add("rans_wide_row", "9.3", "a row of 2^20 + 1 values, and 40 bytes", shard)
 
 
 GROUPS = (section_vectors, model_vectors, segment_vectors)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.coding.rans import fitting, segment
 from dsqformat.coding.rans.fitting import fit
+from dsqformat.coding.rans.geometry import grid_of
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.rans.segment import decode_layer, encode_layer
 from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
@@ -212,3 +214,14 @@ def test_activity_divides_values_into_classes(monkeypatch):
         assert 1 < len(layer.bias) <= most
         assert len(layer.borders) == len(layer.bias) - 1
         assert (np.diff(layer.borders) > 0).all()
+
+
+def test_rows_longer_than_the_format_allows_are_stored_otherwise(tmp_path):
+    values = np.zeros((1, (1 << 20) + 1), "u1")
+    values[0, ::7] = 9
+    with DatasetWriter(tmp_path / "d", fields={"x": FieldSpec(layers=())}, coding="rans") as writer:
+        writer.write_batch({"x": values})
+    np.testing.assert_array_equal(open_dataset(tmp_path / "d").to_numpy()["x"], values)
+    with pytest.raises(ValueError, match="at most 2\\^20 values"):
+        grid_of(np.array([[1, (1 << 18) + 1, 4]]))
+    assert grid_of(np.array([[1, 1 << 18, 4]])).counts == 1 << 20

@@ -207,6 +207,14 @@ def test_a_damaged_dataset_file_is_named(tmp_path, text, says):
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("version", ["2", "true", '"1"'])
+def test_another_version_is_unsupported(tmp_path, version):
+    text = f'{{"format":"dsq-dataset","refs":{{}},"version":{version}}}'
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(UnsupportedFeatureError, match="this reader knows 1"):
+        open_dataset(tmp_path)
+
+
 def test_missing_pieces_are_named(tmp_path):
     path = tmp_path / "d"
     with pytest.raises(DatasetError, match="no dataset here"):

@@ -56,6 +56,12 @@ REFUSED = {
     "block: a side of 4097": lambda: claim(
         block_field(), [(1, 4097)], [NO_BYTES], model=expecting_nothing()
     ),
+    "rans: a row of 2^24 values": lambda: claim(
+        Field("x", "uint8", (None, None), "affine"),
+        [(1, 1 << 24)],
+        [b"\x02" + pack_lengths(4096, np.array([600])) + bytes(600)],
+        model=model_of(8, 1),
+    ),
     "block: streams that are not there": lambda: claim(
         block_field(), [(4096, 4096)] * 16, [b"\x02" + pack_lengths(1, np.array([1 << 20] * 16))],
         model=expecting_nothing(),

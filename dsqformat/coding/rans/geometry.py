@@ -13,6 +13,8 @@ from dsqformat.kernels.plain_layout import CURRENT_TAPS, DIRECT_BITS, row_lanes
 MAX_CHANNELS: Final = 4
 # A padded row must stay addressable; the format allows no more values in a sample (spec 15).
 MAX_VALUES: Final = 1 << 28
+# Decoders keep rows at hand, 36 bytes for each of their values (spec 9.3.2).
+MAX_ROW_VALUES: Final = 1 << 20
 THRESHOLDS: Final = 14
 PROBABILITY_BITS: Final = 12
 MAX_BITS: Final = 16
@@ -55,7 +57,8 @@ def grid_of(shape: NDArray[np.int64]) -> Grid:
         shape: int64, shape (n, rank), dimensions of each sample; n may be 0, rank too.
 
     Raises:
-        ValueError: a sample has more than 2^28 values, or samples differ in their channels.
+        ValueError: a sample has more than 2^28 values or a row more than 2^20, or samples differ in
+            their channels.
     """
     shape = np.asarray(shape, "i8")
     size = np.prod(np.maximum(shape, 1).astype("f8"), axis=1)
@@ -70,6 +73,8 @@ def grid_of(shape: NDArray[np.int64]) -> Grid:
     elif shape.shape[1] >= 3 and len(shape) and (shape[:, -1] <= MAX_CHANNELS).any():
         raise ValueError("samples differ in their channels")
     widths = shape[:, -1] if shape.shape[1] else np.ones(len(shape), "i8")
+    if (widths * channels > MAX_ROW_VALUES).any():
+        raise ValueError(f"a row of {int(widths.max())} pixels, expected at most 2^20 values")
     heights = np.prod(shape[:, :-1], axis=1, dtype="i8")
     # A sample without values has no rows either: loops over rows would otherwise be idle for long.
     heights = np.where(widths > 0, heights, 0)
