@@ -17,6 +17,7 @@ from dsqformat import (
     DatasetError,
     DatasetWriter,
     PublishConflictError,
+    UnsupportedFeatureError,
     open_dataset,
 )
 from dsqformat.dataset import LocalStore
