@@ -75,7 +75,7 @@ def test_reference_decodes_what_the_library_writes(
     path = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
         # Else only large datasets have models.
-        patch.setattr("dsqformat.writer.publication.MAX_MODEL_SHARE", 1e9)
+        patch.setattr("dsqformat.writer.encoding.MAX_MODEL_SHARE", 1e9)
         write_made(path, made, coding=coding, chunk_nbytes=4096)
     for shard in shard_paths(path):
         data = shard.read_bytes()
