@@ -34,8 +34,6 @@ class FieldSpec:
     Attributes:
         quantizer: "affine", "lsq", "patch", "block" or "raw".
         bit_width: for samples that do not say their own; not for block.
-        qp: for samples that do not say their own, 0 (finest) to 175: 16 more double the step;
-            for block only.
         layers: widths of all layers but the last, which takes the rest; for block a 1 for each
             layer after the first. None: 4, 2 and the rest; for block two layers.
         domain: for lsq; None: unit.
@@ -43,6 +41,8 @@ class FieldSpec:
         dtype: values are converted to it without loss, or refused; None: as the first sample.
         patch: side of the patches of the patch mask, or None; for quantizer patch also of those
             that share parameters, None: 5.
+        qp: for samples that do not say their own, 0 (finest) to 175: 16 more double the step;
+            for block only.
         group_count: groups of patches that share parameters, 1 to 65536, for quantizer patch.
         grouping: "distortion", "min_max" or "compat" (as the paper has it), likewise.
         effort: of the encoder of quantizer block: "high" may take three times as long.
@@ -50,12 +50,12 @@ class FieldSpec:
 
     quantizer: Quantizer = "affine"
     bit_width: int = 8
-    qp: int = DEFAULT_QP
     layers: Sequence[int] | None = None
     domain: Domain | None = None
     shape: Sequence[int | None] | None = None
     dtype: str | None = None
     patch: int | None = None
+    qp: int = DEFAULT_QP
     group_count: int = DEFAULT_GROUP_COUNT
     grouping: Grouping = "distortion"
     effort: Effort = "default"

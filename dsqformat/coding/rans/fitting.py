@@ -25,13 +25,13 @@ from dsqformat.coding.rans.segment import LayerCodes, layer_codes, scratch
 from dsqformat.kernels.plain_layout import ENERGY, LEVELS
 
 # Values looked at for weights and for tables: what bounds time and memory of fitting.
-WEIGHT_VALUES: Final = 300_000
+WEIGHT_VALUES: Final = 100_000
 TABLE_VALUES: Final = 6_000_000
 # Rows of a sample that are looked at where not everything is: many pictures teach more than few.
 BAND_ROWS: Final = 64
 # Parts of the golden ratio spread the bands over the height of pictures.
 GOLDEN: Final = 0.618034
-ROBUST_ROUNDS: Final = 3
+ROBUST_ROUNDS: Final = 2
 # Columns of `seen`, from behind: gradient, activity, error and the value less the middle.
 GRADIENT, ACTIVITY, ERROR, TRUTH = -4, -3, -2, -1
 ERRORS: Final = 24
