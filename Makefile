@@ -33,8 +33,8 @@ demo: $(INSTALLED)  ## Pack, serve, stream and train on real photographs (under 
 
 figures: $(INSTALLED)  ## Measure demo and codecs again for the README (DSQ_DATA=; half an hour)
 	$(BIN)/dsq demo --out docs/demo
-	$(BIN)/dsq bench codec --sets tiles,pictures --csv docs/bench/codec.csv \
-	  --plot docs/bench/codec.svg > docs/bench/codec.txt
+	for set in tiles pictures; do $(BIN)/dsq bench codec --sets $$set \
+	  --csv docs/bench/$$set.csv --plot docs/bench/$$set.svg > docs/bench/$$set.txt || exit 1; done
 	$(BIN)/python docs/demo_table.py
 	$(BIN)/python docs/codec_table.py
 

@@ -1,6 +1,6 @@
 """Put what `make figures` measured into the README: bytes and decode speed by codec.
 
-Reads docs/bench/codec.csv, which `dsq bench codec --csv` wrote.
+Reads docs/bench/tiles.csv and pictures.csv, which `dsq bench codec --csv` wrote.
 """
 
 import csv
@@ -33,8 +33,10 @@ Point = dict[str, str]
 
 def main() -> None:
     """Replace what stands between the two marks."""
-    with (DOCS / "bench" / "codec.csv").open(encoding="utf-8") as file:
-        points = list(csv.DictReader(file))
+    points: list[Point] = []
+    for name in TARGETS:
+        with (DOCS / "bench" / f"{name}.csv").open(encoding="utf-8") as file:
+            points += csv.DictReader(file)
     counts = {
         name: next(p["sample_count"] for p in points if p["set_name"] == name) for name in TARGETS
     }
