@@ -241,6 +241,17 @@ class Picture:
         """Section A.4: the block that covers a pixel."""
         return self.covering[layer][y // 4, x // 4][plane]
 
+    def edges(self, layer, plane, y, x, size):
+        """Section A.4.1: left and upper; None where there is none."""
+        cells, left, upper = range(0, size, 4), None, None
+        if x > 0:
+            rights = [self.covers(layer, plane, y + i, x - 1).right for i in cells]
+            left = sum(rights) // len(cells) * size
+        if y > 0:
+            lowers = [self.covers(layer, plane, y - 1, x + i).lower for i in cells]
+            upper = sum(lowers) // len(cells) * size
+        return left, upper
+
     def expected(self, layer, y, x, s, earlier):
         """Section A.4.3: what neighbours and earlier planes say."""
         plane, profiles = len(earlier), []
@@ -264,13 +275,7 @@ def first_block(picture, layer, y, x, s, earlier):
     """Section A.4.1: one plane of a block in layer 0."""
     stream, tables = picture.streams[layer], picture.model["tables"][layer]
     size, plane, h = 4 << s, len(earlier), int(len(earlier) > 0)
-    cells, left, upper = range(0, size, 4), None, None
-    if x > 0:
-        rights = [picture.covers(layer, plane, y + i, x - 1).right for i in cells]
-        left = sum(rights) // len(cells) * size
-    if y > 0:
-        lowers = [picture.covers(layer, plane, y - 1, x + i).lower for i in cells]
-        upper = sum(lowers) // len(cells) * size
+    left, upper = picture.edges(layer, plane, y, x, size)
     dc = read_dc(stream, tables, left, upper, s, h)
     slopes = [0 if edge is None else (-3 * (64 * dc - edge)) >> 3 for edge in (left, upper)]
     base = ((2 * s + h) * 2 + (x == y == 0)) * 2
@@ -302,14 +307,17 @@ def first_block(picture, layer, y, x, s, earlier):
     return Block(s, codes, h)
 
 
+def predicted_dc(left, upper):
+    """Section A.4.1: P; an edge that is not there is None."""
+    there = [edge for edge in (left, upper) if edge is not None]
+    return sum(there) >> 1 if len(there) == 2 else sum(there)
+
+
 def read_dc(stream, tables, left, upper, s, h):
-    """Section A.4.1: the code of DC; an edge that is not there is None."""
-    if left is None and upper is None:
-        p, c = 0, 5
-    elif left is None or upper is None:
-        p, c = (upper if left is None else left), 0
-    else:
-        p = (left + upper) >> 1
+    """Section A.4.1: the code of DC."""
+    p = predicted_dc(left, upper)
+    c = 5 if left is None and upper is None else 0
+    if left is not None and upper is not None:
         c = sum(abs(left - upper) >= bound for bound in (128, 256, 512, 1024))
     t = stream.symbol(tables[2912 + (2 * s + h) * 6 + c])
     if t >= 8:
@@ -323,7 +331,13 @@ def further_block(picture, layer, y, x, s, earlier, old):
     """Section A.4.2: one plane of a block in a further layer; `old` is that of the one before."""
     stream, tables = picture.streams[layer], picture.model["tables"][layer]
     size, h = 4 << s, int(len(earlier) > 0)
-    codes = {(0, 0): 2 * old.codes[0, 0] + stream.flag(tables[1462 + h])}
+    low, edges = 2 * old.codes[0, 0] - layer % 2, picture.edges(layer, len(earlier), y, x, size)
+    if edges == (None, None):
+        e = 8
+    else:
+        ahead = predicted_dc(*edges) - 64 * low - 32
+        e = sum(ahead >= bound for bound in (-192, -96, -32, 0, 33, 97, 193))
+    codes = {(0, 0): low + stream.flag(tables[1462 + (2 * s + h) * 9 + e])}
     expected = picture.expected(layer, y, x, s, earlier)
     for (v, u), q in old.codes.items():
         if (v, u) != (0, 0):

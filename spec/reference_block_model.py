@@ -11,7 +11,7 @@ from itertools import accumulate
 from reference_columns import Cursor
 from reference_schema import require
 
-CONTEXTS = (2976, 1464)  # section A.5: of layer 0, of each other layer
+CONTEXTS = (2976, 1534)  # section A.5: of layer 0, of each other layer
 # Section A.2: H(1) to H(40).
 HAZARDS = (
     36034, 39236, 42314, 45218, 47911, 50366, 52572, 54527, 56240, 57724,

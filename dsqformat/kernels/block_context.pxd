@@ -13,7 +13,8 @@ cdef enum:
     CONTEXTS = 2976
     BIT_FIRST = 1456
     DC_BIT_FIRST = 1462
-    REFINEMENT_CONTEXTS = 1464
+    DC_LEANINGS = 9
+    REFINEMENT_CONTEXTS = 1534
 
 
 cdef inline void expect(

@@ -14,6 +14,7 @@ from cython.cimports.dsqformat.kernels.block_context import (
     CLASSES,
     DC_BIT_FIRST,
     DC_FIRST,
+    DC_LEANINGS,
     FLAG_FIRST,
     SIGN_FIRST,
     SPAN,
@@ -26,6 +27,8 @@ from cython.cimports.dsqformat.kernels.block_context import (
 )
 from cython.cimports.dsqformat.kernels.block_neighbours import (
     close_edges,
+    dc_leaning,
+    dc_rounding,
     mark_size,
     neighbours,
     predict_dc,
@@ -41,6 +44,7 @@ from cython.cimports.dsqformat.kernels.block_symbols import ac_symbol, dc_token
 def _emit_coarse(
     codes: cython.const[cython.int][:, :, ::1],
     shift: cython.int,
+    rounding: cython.int,
     places: cython.const[cython.short][::1],
     bands: cython.const[cython.short][::1],
     rows: cython.const[cython.uchar][::1],
@@ -66,7 +70,7 @@ def _emit_coarse(
     x0: cython.Py_ssize_t = cell_x << 2
     dc_state: cython.int[4]
     predict_dc(edges, plane, size, cell_y, cell_x, cells, bottom, cell_x > 0, cell_y > 0, dc_state)
-    dc: cython.int = codes[plane, y0, x0] >> shift
+    dc: cython.int = (codes[plane, y0, x0] + rounding) >> shift
     d: cython.int = dc - ((dc_state[0] + 32) >> 6)
     extra: cython.int = 0
     d = 2 * d if d >= 0 else -2 * d - 1
@@ -160,16 +164,22 @@ def _emit_coarse(
 def _emit_refined(
     codes: cython.const[cython.int][:, :, ::1],
     shift: cython.int,
+    rounding: cython.int,
+    upwards: cython.int,
     places: cython.const[cython.short][::1],
     bands: cython.const[cython.short][::1],
     rows: cython.const[cython.uchar][::1],
     columns: cython.const[cython.uchar][::1],
     levels: cython.const[cython.uchar][::1],
+    weights: cython.const[cython.int][::1],
     shorts: cython.short[::1],
+    edges: cython.int[::1],
     plane: cython.Py_ssize_t,
     size: cython.int,
-    y0: cython.Py_ssize_t,
-    x0: cython.Py_ssize_t,
+    cell_y: cython.Py_ssize_t,
+    cell_x: cython.Py_ssize_t,
+    cells: cython.Py_ssize_t,
+    bottom: cython.Py_ssize_t,
     profile: cython.Py_ssize_t,
     symbols: cython.int[::1],
     n: cython.Py_ssize_t,
@@ -177,9 +187,14 @@ def _emit_refined(
 ) -> cython.Py_ssize_t:
     """Write the symbols of a refinement, of the bit `shift` of the codes; return their number."""
     chroma: cython.int = 1 if plane > 0 else 0
+    y0: cython.Py_ssize_t = cell_y << 2
+    x0: cython.Py_ssize_t = cell_x << 2
     first: cython.Py_ssize_t = cython.cast(cython.Py_ssize_t, size) << 10
     stop: cython.Py_ssize_t = first + (cython.cast(cython.Py_ssize_t, 16) << (2 * size))
     base: cython.int = (size * 2 + chroma) * 2 * CLASSES
+    dc: cython.int = (codes[plane, y0, x0] + rounding) >> shift
+    bit: cython.int = (dc + upwards) & 1
+    dc_state: cython.int[4]
     k: cython.Py_ssize_t
     v: cython.Py_ssize_t
     u: cython.Py_ssize_t
@@ -189,8 +204,12 @@ def _emit_refined(
     d: cython.int
     sign: cython.int
     count: cython.int = 0
-    symbols[n] = (DC_BIT_FIRST + chroma) << 5 | ((codes[plane, y0, x0] >> shift) & 1)
+    predict_dc(edges, plane, size, cell_y, cell_x, cells, bottom, cell_x > 0, cell_y > 0, dc_state)
+    d = dc_leaning(dc_state[0] - 64 * (dc - bit) - 32, dc_state[1] == 5)
+    symbols[n] = (DC_BIT_FIRST + (size * 2 + chroma) * DC_LEANINGS + d) << 5 | bit
     n += 1
+    right_edge: cython.int = dc * 64
+    lower_edge: cython.int = right_edge
     for k in range(first + 1, stop):
         v = rows[k]
         u = columns[k]
@@ -243,9 +262,18 @@ def _emit_refined(
             push(shorts, place, 1, chroma)
             open_ = CLASSES
         count += 1
+        d = -a if sign else a
+        if v == 0:
+            right_edge += d * weights[(size << 5) + u]
+        if u == 0:
+            lower_edge += d * weights[(size << 5) + v]
         a = min(a, 63)
         spread(shorts, profile, size, v, u, a, 5 if chroma else 6)
         cross(shorts, place, v, u, a, plane)
+    close_edges(
+        edges, plane, size, cell_y, cell_x, cells, bottom,
+        right_edge >> (size + 2), lower_edge >> (size + 2),
+    )  # fmt: skip
     nonzero[0] = count
     return n
 
@@ -257,7 +285,7 @@ def _emit(
     codes: cython.const[cython.int][:, :, ::1],
     leaves: cython.const[cython.uchar][:, ::1],
     shift: cython.int,
-    refined: cython.bint,
+    layer: cython.int,
     smallest: cython.int,
     largest: cython.int,
     places: cython.const[cython.short][::1],
@@ -293,6 +321,7 @@ def _emit(
     i: cython.Py_ssize_t
     plane: cython.Py_ssize_t
     profile: cython.Py_ssize_t
+    rounding: cython.int = dc_rounding(layer, shift)
     for super_y in range(0, height, 32):
         for super_x in range(0, width, 32):
             stack[0] = 3
@@ -310,7 +339,7 @@ def _emit(
                     return -1
                 split = leaves[y >> 2, x >> 2] < size
                 if size > smallest and size <= largest and y + T <= height and x + T <= width:
-                    if not refined:
+                    if layer == 0:
                         symbols[n] = (FLAG_FIRST + size) << 5 | (1 if split else 0)
                         n += 1
                 if split:
@@ -331,14 +360,15 @@ def _emit(
                     )
                     if plane > 1:
                         clear(shorts, SPAN * (2 + (plane & 1)), STRIDE * T)
-                    if refined:
+                    if layer > 0:
                         n = _emit_refined(
-                            codes, shift, places, bands, rows, columns, levels, shorts, plane,
-                            size, y, x, profile, symbols, n, cython.address(count),
+                            codes, shift, rounding, layer & 1, places, bands, rows, columns,
+                            levels, weights, shorts, edges, plane, size, y >> 2, x >> 2, cells,
+                            bottom, profile, symbols, n, cython.address(count),
                         )  # fmt: skip
                     else:
                         n = _emit_coarse(
-                            codes, shift, places, bands, rows, columns, levels, weights,
+                            codes, shift, rounding, places, bands, rows, columns, levels, weights,
                             shorts, edges, plane, size, y >> 2, x >> 2, cells, bottom, profile,
                             symbols, n, cython.address(count),
                         )  # fmt: skip
@@ -354,7 +384,7 @@ def emit(
     codes: cython.const[cython.int][:, :, ::1],
     leaves: cython.const[cython.uchar][:, ::1],
     shift: cython.int,
-    refined: cython.bint,
+    layer: cython.int,
     smallest: cython.int,
     largest: cython.int,
     places: cython.const[cython.short][::1],
@@ -375,7 +405,7 @@ def emit(
         codes: shape (planes, height, width), of all layers.
         leaves: shape (height / 4, width / 4).
         shift: bits of the codes that later layers hold.
-        refined: this is not layer 0.
+        layer: 0 for the first.
         smallest, largest: indices of block sizes.
         places, bands, rows, columns, levels, weights: of `dsqformat.coding.block.layout`.
         shorts, edges, sizes: workspaces.
@@ -387,7 +417,7 @@ def emit(
     """
     with cython.nogil:
         n = _emit(
-            codes, leaves, shift, refined, smallest, largest, places, bands, rows, columns, levels,
+            codes, leaves, shift, layer, smallest, largest, places, bands, rows, columns, levels,
             weights, shorts, edges, sizes, symbols, n,
         )  # fmt: skip
     return n

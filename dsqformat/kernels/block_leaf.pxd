@@ -46,8 +46,10 @@ cdef inline void read_leaf(
                 )
             else:
                 counts[plane] = read_refinement(
-                    data, status, layer, tables, shorts, places, bands, rows, columns, levels,
-                    where, values, plane * 1025, planes * 1025, counts[plane], plane, size, profile
+                    data, status, layer, tables, shorts, edges, places, bands, rows, columns,
+                    levels, weights, where, values, plane * 1025, planes * 1025, counts[plane],
+                    plane, 2 * planes * layer + plane, size, cell_y, cell_x, cells,
+                    planes * 16 * cells, profile
                 )
             if counts[plane] > 0:
                 lit = True

@@ -37,6 +37,28 @@ cdef inline void predict_dc(
     out[3] = upper
 
 
+cdef inline int dc_rounding(int layer, int shift) noexcept nogil:
+    """Return what is added to a DC code before `shift` bits, those after `layer`, are cut off."""
+    cdef int further
+    cdef int rounding = 0
+    for further in range(layer + 1, layer + shift + 1):
+        rounding += (further & 1) << (layer + shift - further)
+    return rounding
+
+
+cdef inline int dc_leaning(int ahead, bint none) noexcept nogil:
+    """Return how much the neighbours speak for the larger of two DC codes, 0 to 7, or 8.
+
+    `ahead`: their prediction less the middle of the two, in 1/64; `none`: there are none.
+    """
+    if none:
+        return 8
+    return (
+        (ahead >= -192) + (ahead >= -96) + (ahead >= -32) + (ahead >= 0) + (ahead > 32)
+        + (ahead > 96) + (ahead > 192)
+    )
+
+
 cdef inline void close_edges(
     int[::1] edges, Py_ssize_t plane, int size, Py_ssize_t cell_y, Py_ssize_t cell_x,
     Py_ssize_t cells, Py_ssize_t bottom, int right_edge, int lower_edge

@@ -1,21 +1,26 @@
 # A refinement layer of one plane of one block: one more bit for its codes (spec A.4.2).
 
 from dsqformat.kernels.block_context cimport (
-    BIT_FIRST, CLASSES, CONTEXTS, DC_BIT_FIRST, REFINEMENT_CONTEXTS, STRIDE, cross, push, spread
+    BIT_FIRST, CLASSES, CONTEXTS, DC_BIT_FIRST, DC_LEANINGS, REFINEMENT_CONTEXTS, STRIDE, cross,
+    push, spread
 )
+from dsqformat.kernels.block_neighbours cimport close_edges, dc_leaning, predict_dc
 from dsqformat.kernels.block_state cimport FAULT, find_symbol, read_flag, refill
 
 
 cdef inline int read_refinement(
     const unsigned char[::1] data, long long[::1] status, Py_ssize_t layer,
-    const unsigned short[::1] tables, short[::1] shorts, const short[::1] places,
-    const short[::1] bands, const unsigned char[::1] rows, const unsigned char[::1] columns,
-    const unsigned char[::1] levels, unsigned short[::1] where, int[::1] values, Py_ssize_t mine,
-    Py_ssize_t spare, Py_ssize_t count, Py_ssize_t plane, int size, Py_ssize_t profile
+    const unsigned short[::1] tables, short[::1] shorts, int[::1] edges,
+    const short[::1] places, const short[::1] bands, const unsigned char[::1] rows,
+    const unsigned char[::1] columns, const unsigned char[::1] levels, const int[::1] weights,
+    unsigned short[::1] where, int[::1] values, Py_ssize_t mine, Py_ssize_t spare,
+    Py_ssize_t count, Py_ssize_t plane, Py_ssize_t edge_plane, int size, Py_ssize_t cell_y,
+    Py_ssize_t cell_x, Py_ssize_t cells, Py_ssize_t bottom, Py_ssize_t profile
 ) noexcept nogil:
     """Double the coefficients of a block, add one bit each and the new ones; return their count.
 
-    `where` and `values` are replaced; the accumulator is ready, the profile empty.
+    `where` and `values` are replaced; the accumulator is ready, the profile empty. `edge_plane`
+    is the place of this layer and plane in `edges`.
     """
     cdef Py_ssize_t slot = 3 * layer
     cdef Py_ssize_t map_ = CONTEXTS + (layer - 1) * REFINEMENT_CONTEXTS
@@ -31,9 +36,19 @@ cdef inline int read_refinement(
     cdef Py_ssize_t place
     cdef int a
     cdef int d
-    values[mine] = 2 * values[mine] + read_flag(
-        data, tables, tables[map_ + DC_BIT_FIRST + chroma], status, slot
+    cdef int[4] dc_state
+    cdef int dc = 2 * values[mine] - <int>(layer & 1)
+    predict_dc(
+        edges, edge_plane, size, cell_y, cell_x, cells, bottom, cell_x > 0, cell_y > 0, dc_state
     )
+    d = dc_leaning(dc_state[0] - 64 * dc - 32, dc_state[1] == 5)
+    dc += read_flag(
+        data, tables,
+        tables[map_ + DC_BIT_FIRST + (size * 2 + chroma) * DC_LEANINGS + d], status, slot
+    )
+    values[mine] = dc
+    cdef int right_edge = dc * 64
+    cdef int lower_edge = right_edge
     # Both sides of every coefficient that is known already expect more.
     for i in range(count):
         k = first + where[mine + 1 + i]
@@ -125,8 +140,13 @@ cdef inline int read_refinement(
         u = columns[k]
         spread(shorts, profile, size, v, u, <int>i, weight)
         cross(shorts, places[k], v, u, <int>i, plane)
+        a = (a ^ -sign) + sign
         where[spare + total] = <unsigned short>(k - first)
-        values[spare + total] = (a ^ -sign) + sign
+        values[spare + total] = a
+        if v == 0:
+            right_edge += a * weights[(size << 5) + u]
+        if u == 0:
+            lower_edge += a * weights[(size << 5) + v]
         total += 1
         k += 1
     status[slot] = <long long>x
@@ -134,4 +154,8 @@ cdef inline int read_refinement(
     for i in range(total):
         where[mine + 1 + i] = where[spare + i]
         values[mine + 1 + i] = values[spare + i]
+    close_edges(
+        edges, edge_plane, size, cell_y, cell_x, cells, bottom,
+        right_edge >> (size + 2), lower_edge >> (size + 2)
+    )
     return <int>total

@@ -52,11 +52,12 @@ def pixels(model, codes, s, plane, qp, layers):
 
 def levels(model, picture, layers):
     """Section A.9.3: y, of shape (height, width, channels), from the first layers."""
+    count = len(model.layers)
     planes = np.zeros((model.planes, *picture.padded(model)), dtype=np.int64)
     for (y, x, s), _ in picture.leaves(model):
         size = 4 << s
         for plane in range(model.planes):
-            codes = picture.block(y, x, s, plane, len(model.layers) - layers)
+            codes = picture.block(y, x, s, plane, count - layers, count)
             planes[plane, y : y + size, x : x + size] = pixels(
                 model, codes, s, plane, picture.qp, layers
             )

@@ -20,6 +20,7 @@ EDGES = {
     for size in (4, 8, 16, 32)
 }  # fmt: skip
 LEVELS = np.array([2, 4, 8, 12, 19, 28, 42, 60, 87, 124, 178, 252])
+LEANINGS = np.array([-192, -96, -32, 0, 33, 97, 193])
 
 
 def scan(size):
@@ -82,12 +83,14 @@ class BlockPicture:
         unit = 4 << model.sizes[0]
         return -(-self.height // unit) * unit, -(-self.width // unit) * unit
 
-    def block(self, y, x, s, plane, missing):
+    def block(self, y, x, s, plane, missing, layers):
         """The codes of a block without the last `missing` layers."""
         size = 4 << s
         full = self.codes.get((y, x, plane), np.zeros((size, size), int))
         codes = np.sign(full) * np.minimum(np.abs(full) >> missing, 32767)
-        codes[0, 0] = full[0, 0] >> missing
+        codes[0, 0] = full[0, 0]
+        for layer in range(layers - 1, layers - 1 - missing, -1):
+            codes[0, 0] = codes[0, 0] + layer % 2 >> 1
         return codes
 
 
@@ -199,14 +202,25 @@ def beforehand(layer, earlier, plane, y, x, s):
     return m
 
 
-def write_first(layer, codes, earlier, plane, y, x, s, tail):
-    """Section A.4.1."""
-    size, span, h = 4 << s, 1 << s, int(plane > 0)
-    cy, cx = y // 4, x // 4
+def neighbouring_edges(layer, plane, y, x, s):
+    """Section A.4.1: left and upper; None where there is none."""
+    size, span, cy, cx = 4 << s, 1 << s, y // 4, x // 4
     left = layer.right[plane, cy : cy + span, cx - 1].sum() // span * size if x else None
     upper = layer.lower[plane, cy - 1, cx : cx + span].sum() // span * size if y else None
+    return left, upper
+
+
+def prediction(left, upper):
+    """Section A.4.1: P, and the edges it comes from."""
     known = [int(edge) for edge in (left, upper) if edge is not None]
-    p = sum(known) >> 1 if len(known) == 2 else sum(known)
+    return sum(known) >> 1 if len(known) == 2 else sum(known), known
+
+
+def write_first(layer, codes, earlier, plane, y, x, s, tail):
+    """Section A.4.1."""
+    size, h = 4 << s, int(plane > 0)
+    left, upper = neighbouring_edges(layer, plane, y, x, s)
+    p, known = prediction(left, upper)
     c = sum(abs(known[0] - known[-1]) >= bound for bound in (128, 256, 512, 1024)) if known else 5
     dc = int(codes[0, 0])
     write_dc(layer, 2912 + (2 * s + h) * 6 + c, dc - ((p + 32) >> 6), dc)
@@ -265,10 +279,13 @@ def write_magnitude(layer, context, a):
     layer.raw(n, a - 9 - (1 << n))
 
 
-def write_further(layer, codes, old, wanted, earlier, plane, y, x, s):
+def write_further(layer, number, codes, old, wanted, earlier, plane, y, x, s):
     """Section A.4.2; `wanted` are the magnitudes before they are bounded."""
     size, h = 4 << s, int(plane > 0)
-    layer.flag(1462 + h, int(codes[0, 0] - 2 * old[0, 0]))
+    p, known = prediction(*neighbouring_edges(layer, plane, y, x, s))
+    low = 2 * int(old[0, 0]) - number % 2
+    lean = int(np.searchsorted(LEANINGS, p - 64 * low - 32, "right")) if known else 8
+    layer.flag(1462 + 9 * (2 * s + h) + lean, int(codes[0, 0]) - low)
     a = magnitudes(2 * old)
     m = beforehand(layer, earlier, plane, y, x, s) + after(a, h) + before(a, h)
     places = scan(size)
@@ -300,14 +317,15 @@ def sample_symbols(model, picture):
         old = []
         for number, layer in enumerate(layers):
             missing = count - 1 - number
-            now = [picture.block(y, x, s, plane, missing) for plane in range(model.planes)]
+            now = [picture.block(y, x, s, p, missing, count) for p in range(model.planes)]
             for plane, codes in enumerate(now):
                 args = (now[:plane], plane, y, x, s)
                 if number == 0:
                     write_first(layer, codes, *args, picture.tail)
                 else:
                     full = picture.codes.get((y, x, plane), np.zeros_like(codes))
-                    write_further(layer, codes, old[plane], np.abs(full) >> missing, *args)
+                    wanted = np.abs(full) >> missing
+                    write_further(layer, number, codes, old[plane], wanted, *args)
                 layer.keep(plane, y, x, s, codes)
             old = now
     return [layer.out for layer in layers]

@@ -24,6 +24,7 @@ def coded(symbols, layer=0):
 
 
 DC, END = (2912, 0), (0, 1)
+DC_BIT = 1470  # of a luma block of 4 x 4 without neighbours
 STREAM = coded([DC, END])
 SEGMENT = rans_layer([STREAM], 1, len(STREAM), 0)
 
@@ -141,7 +142,7 @@ def segment_vectors(add):
     bad("per_stream_4097", "R = 4097", rans_layer([STREAM], 4097))
     bad("lengths_long", "the lengths exceed the segment", rans_layer([STREAM], 1, 9, 0, b""))
     bad("stream_missing", "one stream where two samples need two", SEGMENT, samples=2)
-    bit = coded([(1462, 1)], 1)
+    bit = coded([(DC_BIT, 1)], 1)
     bad("per_stream_differs", "R = 2 in layer 0, 1 in layer 1",
         rans_layer([coded([DC, END] * 2)], 2), rans_layer([bit] * 2, 1), samples=2,
         section="9.5")  # fmt: skip
@@ -162,9 +163,9 @@ def stream_vectors(bad):
     one("cut", "a stream without its last byte", coded(long)[:-1])
     one("symbol_27", "symbol 27 of a code", [DC, (0, 27), END], section="A.4")
     one("symbol_escaped", "symbol 31 of a code, escaped", [DC, (0, 31), END], section="A.4")
-    further = rans_layer([coded([(1462, 0), (0, 3)], 1)], 1)
+    further = rans_layer([coded([(DC_BIT, 0), (0, 3)], 1)], 1)
     bad("stream_symbol_3", "symbol 3 of a code in layer 1", SEGMENT, further, section="A.4")
-    further = rans_layer([coded([(1462, 0), (0, 1), (0, 1)], 1)], 1)
+    further = rans_layer([coded([(DC_BIT, 0), (0, 1), (0, 1)], 1)], 1)
     bad("stream_further_state", "the state of layer 1 is not 0 after the last sample", SEGMENT,
         further, section="A.8")  # fmt: skip
 

@@ -95,7 +95,7 @@ def block_sizes():
 
 
 def block_qp():
-    tables = [varied_layer(2976, 80), varied_layer(1464, 81)]
+    tables = [varied_layer(2976, 80), varied_layer(1534, 81)]
     offsets = [[-8, 31, -8, 31, -8, 31, -8], [31, -8, 31, -8, 31, -8, 31]]
     model = BlockModel(tables, 2, channel_offsets=[0, 4095], offsets=offsets,
                        weights=[1, 255] * 8)  # fmt: skip
@@ -124,7 +124,7 @@ def block_shapes():
 
 def block_magnitudes():
     model = varied_model(3, 100, sizes=(1, 1), planes=2)
-    dc = [16383 * 4 + 1, 32766 * 4 + 2, 32767 * 4 + 3], [-16384 * 4, -32767 * 4, -32767 * 4 + 3]
+    dc = [16383 * 4 + 1, 32766 * 4 + 1, 32767 * 4 + 1], [-16384 * 4, -32767 * 4 - 2, -32767 * 4 + 1]
     rows = [
         [[12, -13, 16, 17, -24, 25, 40, 41], [48, 51, 52, -53, 68, 69, 100], [-164, 165]],
         [[292, 293, -548, 549, 1060, 1061, 2084], [2085, 4132, -4133, 8228, 8229], [16420]],

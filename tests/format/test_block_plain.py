@@ -42,8 +42,8 @@ def test_symbols_and_streams_are_those_of_the_kernels(name, monkeypatch):
     options, pictures, qp = CASES[name]
     model = fit(pictures, qp, options)
     qps = np.full(len(pictures), qp)
-    search = choosing.costs_of(model.search)
-    group = [choice for choice, _ in choosing.choose(model, pictures, qps, 0.13, search)]
+    lam, search = choosing.LAM[options.layers - 1], choosing.costs_of(model.search, options.layers)
+    group = [choice for choice, _ in choosing.choose(model, pictures, qps, lam, search)]
     expected = encode(model, pictures, qp, samples_per_stream=len(pictures))
     tables = model.coder_tables(options.layers)
     first = 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.coding.block.colour import to_planes
-from dsqformat.coding.block.layout import BANDS_OF, MAX_SIDE, SIZES, SYMBOLS
+from dsqformat.coding.block.layout import BANDS_OF, FLAG_FIRST, MAX_SIDE, SIZES, SYMBOLS
 from dsqformat.coding.block.model import FLAT, BlockModel
 from dsqformat.coding.block.plain_search import search_plain
 from dsqformat.coding.block.tables import LayerTables
@@ -18,6 +18,14 @@ from dsqformat.coding.block.transform import forward, pad_planes
 from dsqformat.coding.block.workspace import SYNTAX, neighbourhood
 from dsqformat.errors import SampleError
 from dsqformat.kernels import block_kernel
+
+# Rate against distortion, squared steps per bit, by the number of layers: codes that cost more for
+# what they gain leave coarser layers nearer to what one layer of their size would hold.
+LAM: Final = (0.13, 0.13, 0.18, 0.2)
+# What a split costs beyond its flag, in bits: every layer pays for the blocks that it makes, and
+# coarse layers would rather have fewer. Measured: prefixes of two and three layers gain up to 0.1
+# and 0.35 dB at their size, and all layers together save up to 1 %.
+_SPLIT_BITS: Final = (0, 6, 15, 20)
 
 # Rows of costs by context, and bits of each symbol in rows of 32.
 Costs = tuple[NDArray[np.uint16], NDArray[np.float32]]
@@ -85,9 +93,15 @@ def choose(
         yield Choice(codes, leaves), coefs
 
 
-def costs_of(tables: LayerTables) -> Costs:
-    """Return what symbols cost with some tables."""
-    return tables.map.astype("u2") * np.uint16(SYMBOLS), tables.costs().ravel()
+def costs_of(tables: LayerTables, layers: int) -> Costs:
+    """Return what symbols of all bits at once cost with some tables, in so many layers."""
+    rows = tables.costs()
+    map_ = tables.map.astype("u2")
+    flags = slice(FLAG_FIRST, FLAG_FIRST + len(SIZES))
+    splits = rows[map_[flags]]
+    splits[:, 1:] += _SPLIT_BITS[layers - 1]
+    map_[flags] = len(rows) + np.arange(len(SIZES))
+    return map_ * np.uint16(SYMBOLS), np.concatenate([rows, splits]).ravel()
 
 
 def check_picture(i: int, picture: NDArray[np.uint8], planes: int) -> None:

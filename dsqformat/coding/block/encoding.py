@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.coding.block.choosing import Choice, choose, costs_of
+from dsqformat.coding.block.choosing import LAM, Choice, choose, costs_of
 from dsqformat.coding.block.layout import CONTEXTS, MAX_QP, REFINEMENT_CONTEXTS
 from dsqformat.coding.block.model import BlockModel
 from dsqformat.coding.block.plain_encoding import stream_plain, symbols_plain
@@ -41,7 +41,7 @@ def encode(
     qp: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     samples_per_stream: int = 32,
-    lam: float = 0.13,
+    lam: float | None = None,
 ) -> EncodedPictures:
     """Encode pictures with all layers of a model.
 
@@ -50,16 +50,18 @@ def encode(
         pictures: uint8, shape (height, width, planes) each.
         qp: 0 to 175, for all or one each.
         samples_per_stream: consecutive pictures that share a stream.
-        lam: rate against distortion, squared steps per bit.
+        lam: rate against distortion, squared steps per bit; None for what the layers want.
 
     Raises:
         SampleError: a picture cannot be encoded.
     """
     qps = checked_qps(pictures, qp)
     shapes = np.array([p.shape[:2] for p in pictures], "i4").reshape(-1, 2)
-    tables = model.coder_tables(len(model.layers))
+    count = len(model.layers)
+    tables = model.coder_tables(count)
+    lam = LAM[count - 1] if lam is None else lam
     layers: list[list[bytes]] = [[] for _ in model.layers]
-    search = costs_of(model.search or model.layers[0])
+    search = costs_of(model.search or model.layers[0], count)
     group: list[Choice] = []
     for choice, _ in choose(model, pictures, qps, lam, search):
         group.append(choice)
@@ -84,7 +86,7 @@ def symbols_of(
     """
     shift = layers - 1 - layer
     if _emit is None:
-        parts = [symbols_plain(model, c.codes, c.leaves, shift, layer > 0) for c in group]
+        parts = [symbols_plain(model, c.codes, c.leaves, shift, layer) for c in group]
         return np.array([symbol for part in parts for symbol in part], "i4")
     room = 6200 * model.planes + sum(choice.codes.size for choice in group) // 2
     while True:
@@ -93,7 +95,7 @@ def symbols_of(
         for choice in group:
             width = choice.codes.shape[2]
             n = _emit.emit(
-                choice.codes, choice.leaves, shift, layer > 0, model.smallest,
+                choice.codes, choice.leaves, shift, layer, model.smallest,
                 model.largest, *SYNTAX, *neighbourhood(width, model.planes, 1), symbols, n,
             )  # fmt: skip
             if n < 0:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.coding.block.choosing import Choice, Costs, check_picture, choose, costs_of
+from dsqformat.coding.block.choosing import LAM, Choice, Costs, check_picture, choose, costs_of
 from dsqformat.coding.block.encoding import checked_qps, symbols_of
 from dsqformat.coding.block.layout import (
     AC_CONTEXTS,
@@ -42,7 +42,7 @@ class Options:
     Attributes:
         layers: 1 to 4.
         sizes: smallest and largest block size in pixels, or None for what `effort` says.
-        lam: rate against distortion, squared steps per bit.
+        lam: rate against distortion, squared steps per bit; None for what the layers want.
         passes: passes over the sample in fitting.
         weights: 16 numbers of 64ths of the step, see `BlockModel`; flat by default.
         max_tables: at most so many tables per layer.
@@ -53,7 +53,7 @@ class Options:
 
     layers: int = 1
     sizes: tuple[int, int] | None = None
-    lam: float = 0.13
+    lam: float | None = None
     passes: int = 3
     weights: tuple[int, ...] = FLAT
     max_tables: int = 160
@@ -83,18 +83,19 @@ def fit(
     sample, qps = fitting_sample(pictures, qp)
     model = _blank(sample, options)
     search = _first_costs()
+    lam = LAM[options.layers - 1] if options.lam is None else options.lam
     passes = max(1, options.passes)
     moments = Moments(options.layers)
     for number in range(1, passes + 1):
         counts = np.zeros((CONTEXTS, SYMBOLS), "i8")
         choices = []
-        for choice, coefs in choose(model, sample, qps, options.lam, search):
+        for choice, coefs in choose(model, sample, qps, lam, search):
             choices.append(choice)
             counts += _histogram(model, choice, 0, 1)
             if number == passes:
                 moments.add(choice, coefs)
         tables = fit_tables(counts, options.max_tables)
-        search = costs_of(tables)
+        search = costs_of(tables, options.layers)
         model = replace(model, layers=(tables,), search=tables)
     model = replace(model, offsets=fit_offsets(moments))
     if options.layers > 1:

@@ -44,7 +44,8 @@ CONTEXTS: Final = FLAG_FIRST + 4
 NEW_CONTEXTS: Final = 4 * 2 * 2 * BANDS * LEVELS
 BIT_FIRST: Final = NEW_CONTEXTS
 DC_BIT_FIRST: Final = BIT_FIRST + 2 * 3
-REFINEMENT_CONTEXTS: Final = DC_BIT_FIRST + 2
+DC_LEANINGS: Final = 9
+REFINEMENT_CONTEXTS: Final = DC_BIT_FIRST + 4 * 2 * DC_LEANINGS
 
 MAX_TABLES: Final = 255
 TABLE_STRIDE: Final = 33  # starts of 32 symbols and 4096
@@ -94,6 +95,15 @@ def scan(size: int) -> list[tuple[int, int]]:
     """Return the positions (v, u) of a block from low to high frequency, by diagonals."""
     places = [(v, u) for v in range(size) for u in range(size)]
     return sorted(places, key=lambda p: (p[0] + p[1], p[0] if (p[0] + p[1]) % 2 else -p[0]))
+
+
+def dc_rounding(layer: int, layers: int) -> int:
+    """Return what is added to DC codes before the bits of layers after `layer` are cut off.
+
+    Every other refinement rounds up (spec A.4.2), so that the codes of the first of three layers
+    lie in the middle of what they stand for.
+    """
+    return sum((further & 1) << (layers - 1 - further) for further in range(layer + 1, layers))
 
 
 def band(v: int, u: int, size: int) -> int:

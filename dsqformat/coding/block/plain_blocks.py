@@ -16,6 +16,7 @@ from dsqformat.coding.block.layout import (
     BIT_FIRST,
     DC_BIT_FIRST,
     DC_FIRST,
+    DC_LEANINGS,
     END,
     LAST_AC_SYMBOL,
     LEVEL_OF,
@@ -79,11 +80,9 @@ def read_dc(
         near: whether there is a left block, an upper one, and their edges.
     """
     has_left, has_upper, left, upper = near
-    both = has_left & has_upper
-    prediction = np.where(both, (left + upper) >> 1, left * has_left + upper * has_upper)
-    gap = np.abs(left - upper)
-    steep = np.searchsorted([128, 256, 512, 1024], gap, "right")
-    context = np.where(both, steep, np.where(has_left | has_upper, 0, 5))
+    prediction = predicted_dc(near)
+    steep = np.searchsorted([128, 256, 512, 1024], np.abs(left - upper), "right")
+    context = np.where(has_left & has_upper, steep, np.where(has_left | has_upper, 0, 5))
     token = reader.symbol(DC_FIRST + (2 * size + h) * 6 + context)
     if reader.top >= 8:
         n = np.where(token >= 8, 2 + ((token - 8) >> 1), 0)
@@ -94,6 +93,22 @@ def read_dc(
         np.where(has_left, (-3 * (64 * codes[0] - left)) >> 3, 0),
         np.where(has_upper, (-3 * (64 * codes[0] - upper)) >> 3, 0),
     )
+
+
+def predicted_dc(near: tuple[NDArray[Any], ...]) -> Values:
+    """Return DC codes, in 1/64, that edges of neighbours suggest; `near` as for `read_dc`."""
+    has_left, has_upper, left, upper = near
+    return np.where(has_left & has_upper, (left + upper) >> 1, left * has_left + upper * has_upper)
+
+
+def dc_leaning(ahead: Values, none: NDArray[np.bool_]) -> Values:
+    """Return how much neighbours speak for the larger of two DC codes, 0 to 8 (spec A.4.2).
+
+    Args:
+        ahead: their prediction less the middle of the two, in 1/64.
+        none: where there are no neighbours.
+    """
+    return np.where(none, 8, np.searchsorted([-192, -96, -32, 0, 33, 97, 193], ahead, "right"))
 
 
 def read_ac(
@@ -158,15 +173,29 @@ def read_ac(
 
 
 def read_refinement(
-    reader: Reader, none: int, codes: Values, field: Values, size: int, h: int
-) -> None:
-    """Read one more bit of the codes; arguments and errors as of `read_ac`."""
+    reader: Reader, none: int, codes: Values, field: Values, size: int, h: int,
+    near: tuple[NDArray[Any], ...], upwards: int,
+) -> None:  # fmt: skip
+    """Read one more bit of the codes; arguments and errors as of `read_ac`, but for the last two.
+
+    Args:
+        reader: of the lanes.
+        none: context of lanes that read nothing.
+        codes: those of the layer before, changed.
+        field: of `field_of`, changed.
+        size: index of the block size.
+        h: 0 for luma, 1 for chroma.
+        near: as for `read_dc`.
+        upwards: 1 where the DC codes of the layer before were rounded up.
+    """
     T, R = 4 << size, (4 << size) + GUARD
-    bit = reader.symbol(np.full(codes.shape[1], DC_BIT_FIRST + h)) > 0
+    dc = 2 * codes[0] - upwards
+    leaning = dc_leaning(predicted_dc(near) - 64 * dc - 32, ~(near[0] | near[1]))
+    bit = reader.symbol(DC_BIT_FIRST + (2 * size + h) * DC_LEANINGS + leaning) > 0
     old = codes.copy()
     old[0] = 0
     expect_known(field.reshape(R, R, -1), old.reshape(T, T, -1), h)
-    codes[0] = 2 * codes[0] + bit
+    codes[0] = dc + bit
     any_known: list[bool] = np.asarray(old.any(1)).tolist()
     over, open_ = np.zeros(codes.shape[1], np.bool_), np.full(codes.shape[1], _CLASSES)
     base = (2 * size + h) * 2 * _CLASSES

@@ -50,7 +50,7 @@ class Group:
         lanes, planes = len(samples), model.planes
         cells_y = max(shape[0] for lane in samples for shape in lane) // 4
         cells_x = max(shape[1] for lane in samples for shape in lane) // 4
-        grid = (planes, cells_y, cells_x, lanes)
+        grid = (len(streams), planes, cells_y, cells_x, lanes)
         self.right = np.zeros(grid, "i8")
         self.lower = np.zeros(grid, "i8")
         self.sizes = np.zeros((cells_y, cells_x, lanes), "u1")
@@ -111,18 +111,23 @@ class Group:
         cy = np.array([leaf[1] // 4 for leaf in leaves])
         cx = np.array([leaf[2] // 4 for leaf in leaves])
         codes = np.zeros((planes, T * T, len(lanes)), "i8")
-        near = self._neighbours(lanes, cy, cx)
+        around = self._neighbours(lanes, cy, cx)
         inner = np.arange(span)[:, None]
         self.sizes[cy + inner[:, None], cx + inner, lanes] = size
         for layer, coder in enumerate(self.coders):
             reader = Reader(coder, lanes)
             for plane in range(planes):
                 profiles = self.profiles[layer, plane]
-                field = field_of(_seen(profiles, near), codes[:plane], size)
+                field = field_of(_seen(profiles, around), codes[:plane], size)
+                near = self._edges(layer, plane, lanes, size, cy, cx)
+                block, h = codes[plane], int(plane > 0)
                 if layer:
-                    read_refinement(reader, coder.none, codes[plane], field, size, int(plane > 0))
+                    read_refinement(reader, coder.none, block, field, size, h, near, layer & 1)
                 else:
-                    self._coarse(reader, lanes, codes[plane], field, size, plane, cy, cx)
+                    slopes = read_dc(reader, block, size, h, near)
+                    alone = ~(near[0] | near[1])
+                    read_ac(reader, coder.none, block, field, size, h, alone, slopes)
+                self._close(layer, plane, lanes, size, cy, cx, block)
                 profiles[cy, cx, lanes] = profile_of(
                     codes[plane], size, 5 if plane else 6
                 ).transpose(2, 0, 1)
@@ -133,29 +138,30 @@ class Group:
             target[:, y : y + T, x : x + T] = block
             sizes[y // 4 : (y + T) // 4, x // 4 : (x + T) // 4] = size
 
-    def _coarse(
-        self, reader: Reader, lanes: NDArray[np.intp], codes: Values, field: Values, size: int,
-        plane: int, cy: NDArray[Any], cx: NDArray[Any],
+    def _edges(
+        self, layer: int, plane: int, lanes: NDArray[np.intp], size: int, cy: NDArray[Any],
+        cx: NDArray[Any],
+    ) -> tuple[NDArray[Any], ...]:  # fmt: skip
+        """Return whether there are left and upper blocks, and their edges (spec A.4.1)."""
+        T, inner = 4 << size, np.arange(1 << size)[:, None]
+        right, lower = self.right[layer, plane], self.lower[layer, plane]
+        left = right[cy + inner, np.maximum(cx - 1, 0), lanes].sum(0) >> size
+        upper = lower[np.maximum(cy - 1, 0), cx + inner, lanes].sum(0) >> size
+        return cx > 0, cy > 0, left * T, upper * T
+
+    def _close(
+        self, layer: int, plane: int, lanes: NDArray[np.intp], size: int, cy: NDArray[Any],
+        cx: NDArray[Any], codes: Values,
     ) -> None:  # fmt: skip
-        """Read layer 0 of one plane and leave its edges to later blocks."""
-        T, span = 4 << size, 1 << size
-        inner = np.arange(span)[:, None]
-        has_left, has_upper = cx > 0, cy > 0
-        left = self.right[plane, cy + inner, np.maximum(cx - 1, 0), lanes].sum(0) >> size
-        upper = self.lower[plane, np.maximum(cy - 1, 0), cx + inner, lanes].sum(0) >> size
-        near = has_left, has_upper, left * T, upper * T
-        slopes = read_dc(reader, codes, size, int(plane > 0), near)
-        alone = ~(has_left | has_upper)
-        none = self.coders[0].none
-        read_ac(reader, none, codes, field, size, int(plane > 0), alone, slopes)
-        weights = EDGE_WEIGHTS[size, :T, None]
-        block = codes.reshape(T, T, -1)
-        self.right[plane, cy + inner, cx + span - 1, lanes] = (block[0] * weights).sum(0) >> (
-            size + 2
-        )
-        self.lower[plane, cy + span - 1, cx + inner, lanes] = (block[:, 0] * weights).sum(0) >> (
-            size + 2
-        )
+        """Leave the edges of one plane of a block to later blocks."""
+        T, span, inner = 4 << size, 1 << size, np.arange(1 << size)[:, None]
+        weights, block = EDGE_WEIGHTS[size, :T, None], codes.reshape(T, T, -1)
+        self.right[layer, plane, cy + inner, cx + span - 1, lanes] = (block[0] * weights).sum(
+            0
+        ) >> (size + 2)
+        self.lower[layer, plane, cy + span - 1, cx + inner, lanes] = (block[:, 0] * weights).sum(
+            0
+        ) >> (size + 2)
 
     def _neighbours(
         self, lanes: NDArray[np.intp], cy: NDArray[Any], cx: NDArray[Any]

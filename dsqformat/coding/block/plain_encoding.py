@@ -13,17 +13,20 @@ from dsqformat.coding.block.layout import (
     BIT_FIRST,
     DC_BIT_FIRST,
     DC_FIRST,
+    DC_LEANINGS,
     EDGE_WEIGHTS,
     ESCAPE,
     FLAG_FIRST,
     LEVEL_OF,
     LEVELS,
     SIGN_FIRST,
+    dc_rounding,
 )
 from dsqformat.coding.block.model import BlockModel
 from dsqformat.coding.block.plain_blocks import (
     GUARD,
     PLACES,
+    dc_leaning,
     expect_known,
     field_of,
     profile_of,
@@ -32,16 +35,19 @@ from dsqformat.coding.block.plain_blocks import (
 _CLASSES: Final = BANDS * LEVELS
 _LEVEL_OF: Final = LEVEL_OF.tolist()
 
+# Of the left and of the upper block, in 1/64 of a DC code; None where there is none.
+_Edges = tuple[int | None, int | None]
+
 
 def symbols_plain(
     model: BlockModel,
     codes: NDArray[np.int32],
     leaves: NDArray[np.uint8],
     shift: int,
-    refined: bool,
+    layer: int,
 ) -> list[int]:
     """Return the symbols of one layer of one picture, as the kernel `emit` writes them."""
-    emitter = _Emitter(model, codes, leaves, shift, refined)
+    emitter = _Emitter(model, codes, leaves, shift, layer)
     for y in range(0, codes.shape[1], 32):
         for x in range(0, codes.shape[2], 32):
             emitter.node(y, x, 3)
@@ -57,11 +63,11 @@ class _Emitter:
         codes: NDArray[np.int32],
         leaves: NDArray[np.uint8],
         shift: int,
-        refined: bool,
+        layer: int,
     ) -> None:
         self.symbols: list[int] = []
         self._model, self._codes, self._leaves = model, codes, leaves
-        self._shift, self._refined = shift, refined
+        self._shift, self._layer = shift, layer
         self._right = np.zeros((model.planes, *leaves.shape), "i8")
         self._lower = np.zeros((model.planes, *leaves.shape), "i8")
         self._profiles: dict[tuple[int, int, int], NDArray[np.int64]] = {}
@@ -74,7 +80,7 @@ class _Emitter:
         T, model = 4 << size, self._model
         split = int(self._leaves[y // 4, x // 4]) < size
         fits = size <= model.largest and y + T <= height and x + T <= width
-        if fits and size > model.smallest and not self._refined:
+        if fits and size > model.smallest and self._layer == 0:
             self.symbols.append((FLAG_FIRST + size) << 5 | split)
         if split:
             for i in (0, T // 2):
@@ -83,14 +89,17 @@ class _Emitter:
             return
         whole = self._codes[:, y : y + T, x : x + T].astype("i8").reshape(model.planes, T * T, 1)
         codes = np.sign(whole) * (np.abs(whole) >> self._shift)
-        codes[:, 0] = whole[:, 0] >> self._shift
+        rounding = dc_rounding(self._layer, self._layer + self._shift + 1)
+        codes[:, 0] = (whole[:, 0] + rounding) >> self._shift
         for plane in range(model.planes):
             seen = self._seen(plane, y // 4, x // 4)
             field = field_of(seen[:, :, None], codes[:plane], size)
-            if self._refined:
-                self._further(codes[plane], field, size, int(plane > 0))
+            near = self._edges(size, plane, y // 4, x // 4)
+            if self._layer:
+                self._further(codes[plane], field, size, int(plane > 0), near)
             else:
-                self._first(codes[plane], field.ravel().tolist(), size, plane, y // 4, x // 4)
+                self._first(codes[plane], field.ravel().tolist(), size, int(plane > 0), near)
+            self._close(codes[plane].reshape(T, T), size, plane, y // 4, x // 4)
             profile = profile_of(codes[plane], size, 5 if plane else 6)[..., 0]
             self._profiles[plane, y // 4, x // 4] = profile
 
@@ -105,33 +114,40 @@ class _Emitter:
             return np.zeros((8, 8), "i8")
         return found[0] + found[-1]
 
+    def _edges(self, size: int, plane: int, cy: int, cx: int) -> _Edges:
+        """Return the edges of the left and of the upper block (spec A.4.1)."""
+        T, span = 4 << size, 1 << size
+        left = self._right[plane, cy : cy + span, cx - 1] if cx else None
+        upper = self._lower[plane, cy - 1, cx : cx + span] if cy else None
+        return (
+            None if left is None else (int(left.sum()) >> size) * T,
+            None if upper is None else (int(upper.sum()) >> size) * T,
+        )
+
+    def _close(self, block: NDArray[np.int64], size: int, plane: int, cy: int, cx: int) -> None:
+        """Leave the edges of one plane of a block to later blocks."""
+        T, span = 4 << size, 1 << size
+        weights = EDGE_WEIGHTS[size, :T]
+        self._right[plane, cy : cy + span, cx + span - 1] = int(block[0] @ weights) >> (size + 2)
+        self._lower[plane, cy + span - 1, cx : cx + span] = int(block[:, 0] @ weights) >> (size + 2)
+
     def _first(
-        self, codes: NDArray[np.int64], field: list[int], size: int, plane: int, cy: int, cx: int
+        self, codes: NDArray[np.int64], field: list[int], size: int, h: int, near: _Edges
     ) -> None:
         """Emit one plane of a block of layer 0 (spec A.4.1)."""
-        out, T, span, h = self.symbols, 4 << size, 1 << size, int(plane > 0)
-        left = upper = prediction = 0
-        context = 5
-        if cx:
-            left = (int(self._right[plane, cy : cy + span, cx - 1].sum()) >> size) * T
-            prediction, context = left, 0
-        if cy:
-            upper = (int(self._lower[plane, cy - 1, cx : cx + span].sum()) >> size) * T
-            prediction, context = upper, 0
-        if cx and cy:
-            prediction = (left + upper) >> 1
+        out, T = self.symbols, 4 << size
+        left, upper = near
+        prediction, context = _predicted(near), 5 if left is None and upper is None else 0
+        if left is not None and upper is not None:
             context = sum(abs(left - upper) >= step for step in (128, 256, 512, 1024))
         # A residual has 16 bits with its sign; what goes beyond is lost.
-        near = (prediction + 32) >> 6
-        codes[0] = np.clip(codes[0], near - 16000, near + 16000)
+        whole = (prediction + 32) >> 6
+        codes[0] = np.clip(codes[0], whole - 16000, whole + 16000)
         values = codes[:, 0].tolist()
-        residual = values[0] - near
+        residual = values[0] - whole
         self._token(DC_FIRST + (2 * size + h) * 6 + context, residual)
-        slopes = (
-            (-3 * (64 * values[0] - left)) >> 3 if cx else 0,
-            (-3 * (64 * values[0] - upper)) >> 3 if cy else 0,
-        )
-        base = ((2 * size + h) * 2 + (not cx and not cy)) * 2 * _CLASSES
+        slopes = [0 if edge is None else (-3 * (64 * values[0] - edge)) >> 3 for edge in near]
+        base = ((2 * size + h) * 2 + (left is None and upper is None)) * 2 * _CLASSES
         last = max((k for k, (_, at, _) in enumerate(PLACES[size]) if values[at]), default=0)
         open_, previous = _CLASSES, 0
         for k in range(1, T * T):
@@ -158,10 +174,6 @@ class _Emitter:
                 out.append(-1 - (1 << 16 | negative))
             _push(field, place, min(a, 63), T + GUARD, h)
             open_, previous = _CLASSES, min(a, 63) * (2 if h else 4)
-        block = codes.reshape(T, T)
-        weights = EDGE_WEIGHTS[size, :T]
-        self._right[plane, cy : cy + span, cx + span - 1] = int(block[0] @ weights) >> (size + 2)
-        self._lower[plane, cy + span - 1, cx : cx + span] = int(block[:, 0] @ weights) >> (size + 2)
 
     def _token(self, context: int, residual: int) -> None:
         """Emit a residual of DC: a token and raw bits."""
@@ -183,7 +195,7 @@ class _Emitter:
         self.symbols.append(-1 - (n << 16 | (a - 9 - (1 << n))))
 
     def _further(
-        self, codes: NDArray[np.int64], expected: NDArray[np.int64], size: int, h: int
+        self, codes: NDArray[np.int64], expected: NDArray[np.int64], size: int, h: int, near: _Edges
     ) -> None:
         """Emit one plane of a block of a further layer (spec A.4.2)."""
         out, T = self.symbols, 4 << size
@@ -191,7 +203,10 @@ class _Emitter:
         old[0] = 0
         expect_known(expected.reshape(T + GUARD, T + GUARD, 1), old.reshape(T, T, 1), h)
         field, values = expected.ravel().tolist(), codes[:, 0].tolist()
-        out.append((DC_BIT_FIRST + h) << 5 | (values[0] & 1))
+        bit = (values[0] + self._layer) & 1
+        ahead = np.array(_predicted(near) - 64 * (values[0] - bit) - 32)
+        leaning = int(dc_leaning(ahead, np.array(near == (None, None))))
+        out.append((DC_BIT_FIRST + (2 * size + h) * DC_LEANINGS + leaning) << 5 | bit)
         fresh = (k for k, (_, at, _) in enumerate(PLACES[size]) if k and abs(values[at]) == 1)
         last = max(fresh, default=0)
         base, open_, over = (2 * size + h) * 2 * _CLASSES, _CLASSES, False
@@ -208,6 +223,12 @@ class _Emitter:
                 if a:
                     out.append(-1 - (1 << 16 | (values[at] < 0)))
                     _push(field, place, 1, T + GUARD, h)
+
+
+def _predicted(near: _Edges) -> int:
+    """Return the DC code, in 1/64, that edges of neighbours suggest."""
+    there = [edge for edge in near if edge is not None]
+    return sum(there) >> (len(there) > 1)
 
 
 def _push(field: list[int], place: int, a: int, row: int, h: int) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.coding.block.layout import dc_rounding
+
 if TYPE_CHECKING:
     from dsqformat.coding.block.choosing import Choice
 
@@ -29,10 +31,11 @@ class Moments:
         size = 4 << leaves
         y, x = np.indices(leaves.shape)
         dc = (y % size == 0) & (x % size == 0)
-        for missing in range(len(self.sums)):
+        layers = len(self.sums)
+        for missing in range(layers):
             unit = 1 << missing
-            floors = choice.codes[:, dc] >> missing
-            rest = true[:, dc] / unit - floors
+            cut = choice.codes[:, dc] + dc_rounding(layers - 1 - missing, layers) >> missing
+            rest = true[:, dc] / unit - cut
             self.sums[missing, 6] += rest.sum()
             self.counts[missing, 6] += rest.size
             for chroma, planes in enumerate((slice(0, 1), slice(1, None))):

@@ -41,7 +41,7 @@ def neighbourhood(width: int, planes: int, layers: int) -> tuple[NDArray[Any], .
     cells = width // 4
     return (
         np.zeros(4 * SPAN + 64 + layers * planes * 16 * cells * 64, "i2"),
-        np.zeros(2 * planes * 16 * cells, "i4"),
+        np.zeros(layers * 2 * planes * 16 * cells, "i4"),
         np.zeros(16 * cells, "u1"),
     )
 
