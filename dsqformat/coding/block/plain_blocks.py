@@ -98,7 +98,8 @@ def read_dc(
 def predicted_dc(near: tuple[NDArray[Any], ...]) -> Values:
     """Return DC codes, in 1/64, that edges of neighbours suggest; `near` as for `read_dc`."""
     has_left, has_upper, left, upper = near
-    return np.where(has_left & has_upper, (left + upper) >> 1, left * has_left + upper * has_upper)
+    alone: Values = left * has_left + upper * has_upper
+    return np.where(has_left & has_upper, (left + upper) >> 1, alone)
 
 
 def dc_leaning(ahead: Values, none: NDArray[np.bool_]) -> Values:
@@ -108,7 +109,8 @@ def dc_leaning(ahead: Values, none: NDArray[np.bool_]) -> Values:
         ahead: their prediction less the middle of the two, in 1/64.
         none: where there are no neighbours.
     """
-    return np.where(none, 8, np.searchsorted([-192, -96, -32, 0, 33, 97, 193], ahead, "right"))
+    leaning: Values = np.searchsorted([-192, -96, -32, 0, 33, 97, 193], ahead, "right")
+    return np.where(none, 8, leaning)
 
 
 def read_ac(
