@@ -18,6 +18,7 @@ from dsqformat.coding.block import (
     fit,
 )
 from dsqformat.coding.block.layout import step_of
+from dsqformat.kernels import COMPILED
 
 SOAK = os.environ.get("DSQ_SOAK") == "1"
 CASES = {
@@ -205,6 +206,31 @@ def test_qp_per_sample():
     got = decode(model, encoded.layers, encoded.shapes, encoded.qps, samples_per_stream=1)
     assert error_of(pictures[:8], got[:8]) < error_of(pictures[-8:], got[-8:])
     assert sum(map(len, encoded.layers[0][:8])) > sum(map(len, encoded.layers[0][-8:]))
+
+
+@pytest.mark.skipif(not COMPILED, reason="without kernels codes are not chosen by rate")
+@pytest.mark.parametrize("layers", [2, 3])
+def test_prefixes_are_worth_their_bytes(layers):
+    pictures = [scene(seed, 64, 64) for seed in range(20)]
+
+    def prefixes(qp, layers):
+        """Return bytes and PSNR of each prefix."""
+        model = fit(pictures, qp, Options(layers=layers))
+        encoded = encode(model, pictures, qp)
+        out = []
+        for count in range(1, layers + 1):
+            streams = encoded.layers[:count]
+            found = decode(model, streams, encoded.shapes, encoded.qps)
+            error = np.square(np.subtract(found, pictures, dtype="f8")).mean()
+            out.append(
+                (sum(len(s) for part in streams for s in part), 10 * np.log10(255**2 / error))
+            )
+        return out
+
+    single = sorted(point for qp in range(84, 149, 8) for point in prefixes(qp, 1))
+    nbytes, psnr = np.array(single).T
+    for size, reached in prefixes(100, layers):
+        assert reached > np.interp(np.log(size), np.log(nbytes), psnr) - 0.4
 
 
 def test_pictures_that_agree_with_the_model_cost_nothing():
