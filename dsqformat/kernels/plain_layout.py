@@ -19,8 +19,6 @@ EN: Final = 6
 ERRORS: Final = 7
 ROWS: Final = 8
 SLACK: Final = 32
-# Behind the rows: room for the taps of a pixel.
-WINDOW: Final = 128
 # Weights of the current row, of the expected error, and the most classes of a configuration.
 CURRENT_TAPS: Final = 16
 ENERGY: Final = 26
@@ -35,8 +33,9 @@ DIRECT_BITS: Final = 4
 BUCKETS: Final = 64
 # Numbers of a configuration: see `model.KernelTables.numbers`.
 NUMBERS: Final = 7
-# Streams decoded in step.
-LANES: Final = 4
+# Streams decoded in step, in groups of four.
+QUADS: Final = 4
+LANES: Final = 16
 
 
 def row_lanes(channels: int) -> int:

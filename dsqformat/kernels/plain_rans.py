@@ -29,6 +29,8 @@ def trace(
     weights: NDArray[np.int16],
     bias: NDArray[np.int32],
     energy: NDArray[np.int16],
+    mixes: NDArray[np.int16],
+    constants: NDArray[np.int32],
     levels: NDArray[np.uint8],
     shorts: NDArray[np.int16],
     ints: NDArray[np.int32],
@@ -39,7 +41,7 @@ def trace(
     every: int,
 ) -> None:
     """As `rans_trace.trace`."""
-    del shorts, ints
+    del mixes, constants, shorts, ints
     model = (numbers, borders, weights, bias, energy, levels)
     counts = np.where(config >= 0, heights * widths * channels, 0)
     target = np.cumsum(counts) - counts
@@ -155,6 +157,8 @@ def decode_streams(
     weights: NDArray[np.int16],
     bias: NDArray[np.int32],
     energy: NDArray[np.int16],
+    mixes: NDArray[np.int16],
+    constants: NDArray[np.int32],
     levels: NDArray[np.uint8],
     table_of: NDArray[np.uint16],
     nearest: NDArray[np.uint8],
@@ -165,7 +169,7 @@ def decode_streams(
     ints: NDArray[np.int32],
 ) -> int:
     """As `rans_decode.decode_streams`; of several corrupt samples another one may be named."""
-    del nearest, starts, states, shorts, ints
+    del mixes, constants, nearest, starts, states, shorts, ints
     model = (numbers, borders, weights, bias, energy, levels)
     reader = _Streams(data, stream_end, table_of, ranges)
     for turn in range(samples_per_stream):

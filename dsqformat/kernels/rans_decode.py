@@ -1,8 +1,9 @@
 """From bytes to codes on a grid: one call decodes all streams of a segment (spec 9.3).
 
-Cython compiles this module ahead of time, together with `rans_context.pxd` and `rans_samples.pxd`.
-Nothing here checks lengths or tables: callers do so before the loop. What only the loop can see (a
-value outside its range, bytes left over) comes back as the number of a sample.
+Cython compiles this module ahead of time, together with the `.pxd` files beside it that begin with
+`rans`; on x86-64 twice, the second time for processors with AVX2. Nothing here checks lengths or
+tables: callers do so before the loop. What only the loop can see (a value outside its range, bytes
+left over) comes back as the number of a sample.
 
 So that a processor has something else to do while a value waits for the one before, several
 streams ("lanes") are decoded in step.
@@ -13,6 +14,21 @@ from __future__ import annotations
 import cython
 from cython.cimports.dsqformat.kernels.rans_context import LANES
 from cython.cimports.dsqformat.kernels.rans_samples import decode_samples
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _are_alike(
+    config: cython.const[cython.int][::1],
+    heights: cython.const[cython.longlong][::1],
+    widths: cython.const[cython.longlong][::1],
+    a: cython.Py_ssize_t,
+    b: cython.Py_ssize_t,
+) -> cython.bint:
+    """Tell whether two samples are coded with the same configuration and have the same shape."""
+    return config[a] == config[b] and heights[a] == heights[b] and widths[a] == widths[b]
 
 
 def decode_streams(
@@ -30,6 +46,8 @@ def decode_streams(
     weights: cython.const[cython.short][::1],
     bias: cython.const[cython.int][::1],
     energy: cython.const[cython.short][::1],
+    mixes: cython.const[cython.short][::1],
+    constants: cython.const[cython.int][::1],
     levels: cython.const[cython.uchar][::1],
     table_of: cython.const[cython.ushort][::1],
     nearest: cython.const[cython.uchar][::1],
@@ -57,6 +75,8 @@ def decode_streams(
         weights: as for `trace`.
         bias: as for `trace`.
         energy: as for `trace`.
+        mixes: as for `trace`.
+        constants: as for `trace`.
         levels: as for `trace`.
         table_of: the table of each context.
         nearest: per table BUCKETS symbols, each the one with which its part of the slots begins.
@@ -85,10 +105,7 @@ def decode_streams(
     streams: cython.Py_ssize_t = stream_end.shape[0]
     samples: cython.Py_ssize_t = first.shape[0]
     state: cython.ulonglong
-    alike: cython.bint
-    three: cython.uchar = 3
-    one: cython.ushort = 1
-    several: cython.int = channels
+    alike: cython.Py_ssize_t
     fault: cython.Py_ssize_t = -1
     with cython.nogil:
         for block in range((streams + LANES - 1) // LANES):
@@ -113,24 +130,19 @@ def decode_streams(
                 some = lanes
                 if sample + (some - 1) * samples_per_stream >= samples:
                     some -= 1
-                alike = True
-                for lane in range(1, some):
+                lane = 0
+                while lane < some:
                     other = sample + lane * samples_per_stream
-                    if (
-                        config[other] != config[sample]
-                        or heights[other] != heights[sample]
-                        or widths[other] != widths[sample]
+                    alike = 1
+                    while lane + alike < some and _are_alike(
+                        config, heights, widths, other, other + alike * samples_per_stream
                     ):
-                        alike = False
-                for lane in range(1 if alike else some):
-                    other = sample + lane * samples_per_stream
-                    if config[other] < 0:
-                        continue
-                    if channels == 3:
+                        alike += 1
+                    if config[other] >= 0:
                         fault = decode_samples(
-                            three,
+                            channels,
                             lane,
-                            some if alike else 1,
+                            alike,
                             other,
                             samples_per_stream,
                             data,
@@ -142,60 +154,9 @@ def decode_streams(
                             numbers,
                             borders,
                             weights,
-                            bias,
                             energy,
-                            levels,
-                            table_of,
-                            nearest,
-                            starts,
-                            states,
-                            shorts,
-                            ints,
-                        )
-                    elif channels == 1:
-                        fault = decode_samples(
-                            one,
-                            lane,
-                            some if alike else 1,
-                            other,
-                            samples_per_stream,
-                            data,
-                            codes,
-                            first,
-                            heights[other],
-                            widths[other],
-                            config[other],
-                            numbers,
-                            borders,
-                            weights,
-                            bias,
-                            energy,
-                            levels,
-                            table_of,
-                            nearest,
-                            starts,
-                            states,
-                            shorts,
-                            ints,
-                        )
-                    else:
-                        fault = decode_samples(
-                            several,
-                            lane,
-                            some if alike else 1,
-                            other,
-                            samples_per_stream,
-                            data,
-                            codes,
-                            first,
-                            heights[other],
-                            widths[other],
-                            config[other],
-                            numbers,
-                            borders,
-                            weights,
-                            bias,
-                            energy,
+                            mixes,
+                            constants,
                             levels,
                             table_of,
                             nearest,
@@ -206,6 +167,7 @@ def decode_streams(
                         )
                     if fault >= 0:
                         break
+                    lane += alike
                 if fault >= 0:
                     break
             if fault >= 0:

@@ -1,6 +1,6 @@
 """From codes on a grid to contexts and symbols: the first half of writing (spec 9.3.4 to 9.3.8).
 
-Cython compiles this module ahead of time, together with `rans_context.pxd`. Nothing here checks
+Cython compiles this module ahead of time, together with `.pxd` files beside it. Nothing here checks
 lengths or tables: callers do so before the loop.
 """
 
@@ -12,8 +12,6 @@ from cython.cimports.dsqformat.kernels.rans_context import (
     CURRENT_TAPS,
     DIRECT_BITS,
     EN,
-    ENERGY,
-    ENERGY_TOP,
     ERRORS,
     FIRST_LEVEL,
     LEVELS,
@@ -25,14 +23,20 @@ from cython.cimports.dsqformat.kernels.rans_context import (
     SS,
     N,
     S,
-    clamp,
     end_pixel,
-    error,
-    foresee,
-    predict,
-    prepare,
     start_row,
 )
+from cython.cimports.dsqformat.kernels.rans_pixels import (
+    Layer,
+    Pixel,
+    expect,
+    keep,
+    place,
+    set_layer,
+    start_pixels,
+)
+from cython.cimports.dsqformat.kernels.rans_sums import classes_of, prepare, sums_of
+from cython.cimports.dsqformat.kernels.rans_vectors import all_of, quad, store
 
 
 @cython.cfunc
@@ -71,6 +75,8 @@ def trace(
     weights: cython.const[cython.short][::1],
     bias: cython.const[cython.int][::1],
     energy: cython.const[cython.short][::1],
+    mixes: cython.const[cython.short][::1],
+    constants: cython.const[cython.int][::1],
     levels: cython.const[cython.uchar][::1],
     shorts: cython.short[::1],
     ints: cython.int[::1],
@@ -93,8 +99,10 @@ def trace(
             class, where in `starts` table 0 of the model would begin, distance of its tables.
         borders: per configuration CLASSES - 1 ascending activities that begin a class.
         weights: per class and channel the weights of prediction in 1/4096; see `geometry`.
-        bias: per class and channel, in 1/16.
+        bias: per class and channel, in 1/16; for NumPy, here it is part of `constants`.
         energy: per configuration and channel ENERGY weights.
+        mixes: per class the weights of the current row, as `model` makes them.
+        constants: per class what sums of prediction and energy begin with, likewise.
         levels: per configuration LUT levels.
         shorts: scratch; see `segment.scratch`.
         ints: scratch.
@@ -116,22 +124,23 @@ def trace(
     stride: cython.Py_ssize_t
     source: cython.Py_ssize_t
     vector: cython.Py_ssize_t = (5 * channels + 7) // 8 * 40 + CURRENT_TAPS
-    kind: cython.int = channels
     above: cython.int
     bits: cython.int
     middle: cython.int
-    coarse: cython.int
-    top: cython.int
-    p: cython.int
     level: cython.int
-    gradient: cython.int
     offset: cython.int
     value: cython.int
-    base: cython.int
     z: cython.int
     size: cython.int
+    sums: cython.Py_ssize_t
     row: cython.Py_ssize_t = 0
-    pixel: cython.Py_ssize_t = 0
+    passed: cython.Py_ssize_t = 0
+    # Samples come one by one: the first of four places is in use.
+    layer: Layer
+    pixel: Pixel
+    predicted: quad
+    foreseen: quad
+    four: cython.int[4]
     with cython.nogil:
         for sample in range(first.shape[0]):
             c = config[sample]
@@ -140,8 +149,8 @@ def trace(
             above = numbers[c * NUMBERS]
             bits = numbers[c * NUMBERS + 1]
             middle = (1 << (above + bits)) >> 1
-            top = ((1 << (above + bits)) - 1) << 4
-            coarse = max(0, above + bits - 8)
+            set_layer(cython.address(layer), channels, above, bits, c, energy)
+            sums = sums_of(0, widths[sample], channels)
             count = widths[sample] * channels
             stride = count + 4 * channels + SLACK
             source = first[sample]
@@ -158,93 +167,110 @@ def trace(
                     bits,
                     shorts,
                     0,
+                    ints,
+                    0,
                 )
                 if y > 0:
                     prepare(
-                        kind,
+                        channels,
                         c,
                         0,
                         widths[sample],
                         above,
-                        middle << 4,
                         numbers,
                         borders,
                         weights,
-                        bias,
+                        constants,
                         energy,
+                        shorts,
+                        0,
+                        stride,
+                        ints,
+                        sums,
+                        widths[sample],
+                    )
+                for x in range(widths[sample]):
+                    if y == 0:
+                        prepare(
+                            channels,
+                            c,
+                            x,
+                            x + 1,
+                            above,
+                            numbers,
+                            borders,
+                            weights,
+                            constants,
+                            energy,
+                            shorts,
+                            0,
+                            stride,
+                            ints,
+                            sums,
+                            widths[sample],
+                        )
+                    start_pixels(
+                        channels,
+                        cython.address(pixel),
+                        x,
+                        above,
+                        mixes,
                         shorts,
                         0,
                         stride,
                         ints,
                         0,
                         widths[sample],
+                        1,
                     )
-                for x in range(widths[sample]):
-                    if y == 0:
-                        prepare(
-                            kind,
-                            c,
-                            x,
-                            x + 1,
-                            above,
-                            middle << 4,
-                            numbers,
-                            borders,
-                            weights,
-                            bias,
-                            energy,
-                            shorts,
-                            0,
-                            stride,
-                            ints,
-                            0,
-                            widths[sample],
-                        )
                     at = (x + 2) * channels
                     for k in range(channels):
-                        p = predict(
-                            kind,
-                            above,
-                            top,
-                            weights,
-                            ints[3 * count + x] + k * vector,
-                            shorts,
-                            at + CURRENT * stride,
-                            ints[x * channels + k],
+                        predicted = expect(
+                            cython.address(layer),
+                            cython.address(pixel),
+                            k,
+                            cython.address(foreseen),
                         )
-                        gradient = ints[2 * count + x * channels + k] + abs(
-                            cython.cast(cython.int, shorts[at + CURRENT * stride - channels + k])
-                            - shorts[at + N * stride - channels + k]
-                        )
-                        gradient = min(gradient >> coarse, ENERGY_TOP)
-                        level = levels[
-                            c * LUT
-                            + foresee(
-                                kind,
-                                energy,
-                                (c * channels + k) * ENERGY + 16,
-                                shorts,
-                                at + ERRORS * stride,
-                                gradient,
-                                ints[count + x * channels + k],
-                            )
-                        ]
+                        store(four, foreseen)
+                        level = levels[c * LUT + four[0]]
                         if x == 0 and y == 0:
                             level = FIRST_LEVEL
-                        value = codes[source]
-                        base = (value >> bits) << bits
-                        if row < seen.shape[0] and pixel == 0:
+                        store(
+                            four,
+                            place(
+                                cython.address(layer),
+                                cython.address(pixel),
+                                k,
+                                predicted,
+                                cython.address(foreseen),
+                            ),
+                        )
+                        offset = four[0]
+                        value = codes[source] - middle
+                        keep(
+                            cython.address(layer),
+                            cython.address(pixel),
+                            k,
+                            all_of(value),
+                            predicted,
+                            ints,
+                            4 * (at + k),
+                        )
+                        size = ints[4 * (at + k)] >> 16
+                        if row < seen.shape[0] and passed == 0:
                             _watch(seen, row, shorts, at, stride, channels)
-                            size = cython.cast(cython.int, vector) + 24
-                            seen[row, size] = gradient
-                            seen[row, size + 1] = ints[3 * count + widths[sample] + x]
-                            seen[row, size + 2] = error(value, p, coarse)
-                            seen[row, size + 3] = value - middle
+                            store(four, pixel.gradient)
+                            seen[row, vector + 24] = four[0]
+                            seen[row, vector + 25] = ints[
+                                sums + classes_of(widths[sample], channels) + widths[sample] + x
+                            ]
+                            seen[row, vector + 26] = size
+                            seen[row, vector + 27] = value
                             row += 1
-                        if bits <= DIRECT_BITS:
-                            offset = clamp(p - (base << 4) + 16, (16 << bits) + 16)
-                        else:
-                            offset = clamp(p - (base << 4), (16 << bits) - 16)
+                        shorts[at + CURRENT * stride + k] = value
+                        shorts[at + ERRORS * stride + k] = size
+                        store(four, foreseen)
+                        value -= four[0]
                         contexts[n] = (
                             numbers[c * NUMBERS + 2]
                             + (cython.cast(cython.int, k) * LEVELS + level)
@@ -253,9 +279,9 @@ def trace(
                         )
                         extras[n] = 0
                         if bits <= DIRECT_BITS:
-                            symbols[n] = value - base
+                            symbols[n] = value
                         else:
-                            z = _fold(value - base, offset >> 4, (1 << bits) - 1)
+                            z = _fold(value, offset >> 4, (1 << bits) - 1)
                             if z < 16:
                                 symbols[n] = z
                             else:
@@ -264,13 +290,11 @@ def trace(
                                     size += 1
                                 symbols[n] = 16 + 2 * (size - 4) + ((z >> (size - 1)) & 1)
                                 extras[n] = z & ((1 << (size - 1)) - 1)
-                        shorts[at + CURRENT * stride + k] = value - middle
-                        shorts[at + ERRORS * stride + k] = error(value, p, coarse)
                         n += 1
                         source += 1
-                    pixel = pixel + 1 if pixel + 1 < every else 0
+                    passed = passed + 1 if passed + 1 < every else 0
                     if y == 0:
-                        end_pixel(channels, above, shorts, at, stride)
+                        end_pixel(channels, above, shorts, at, stride, ints, 4 * at)
 
 
 @cython.cfunc

@@ -1,8 +1,10 @@
 """`rans` coding: compiled kernels and NumPy agree to the byte; damage gives typed errors."""
 
+import importlib
 import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +43,14 @@ def widths(bits, plan):
     return np.array(rows, "u1")
 
 
+def compiled_kernels():
+    """Those the import took, and those for the least processor."""
+    if not COMPILED:
+        return []
+    least = importlib.import_module("dsqformat.kernels.rans_decode").decode_streams
+    return [segment.kernels, SimpleNamespace(**{**vars(segment.kernels), "decode_streams": least})]
+
+
 CASES = [
     ([(9, 7, 3)] * 6, [8] * 6, []),
     ([(9, 7, 3)] * 6, [8] * 6, [4, 2]),
@@ -50,6 +60,8 @@ CASES = [
     ([(3, 5, 4)] * 3, [6, 6, 5], [4, 1]),
     ([(2, 3, 4, 5)] * 3, [7] * 3, [4, 2]),
     ([(4, 4, 2)] * 3, [16] * 3, [4, 2]),
+    # More streams than are decoded in step, alike in runs.
+    ([(3, 4, 3)] * 18 + [(2, 5, 3)] * 3 + [(3, 4, 3)] * 6, [8] * 25 + [7] * 2, [2, 2, 2]),
 ]
 
 
@@ -71,7 +83,7 @@ def test_layers_come_back_and_numpy_agrees(case, per_stream, class_values, monke
     model = PixelModel.from_bytes(fit(codes, shape, width, complete=True).to_bytes())
     data = encode_all(model, codes, shape, width, per_stream)
     results = []
-    for kernels in ([segment.kernels] if COMPILED else []) + [plain]:
+    for kernels in [*compiled_kernels(), plain]:
         monkeypatch.setattr(segment, "kernels", kernels)
         assert encode_all(model, codes, shape, width, per_stream) == data
         known = None
@@ -79,10 +91,8 @@ def test_layers_come_back_and_numpy_agrees(case, per_stream, class_values, monke
             known = decode_layer(model, segment_bytes, known, shape, width, layer)
             results.append(known)
         np.testing.assert_array_equal(known, codes)
-    half = len(results) // 2
-    if COMPILED:
-        for a, b in zip(results[:half], results[half:], strict=True):
-            np.testing.assert_array_equal(a, b)
+    for i, known in enumerate(results):
+        np.testing.assert_array_equal(known, results[i % len(data)])
 
 
 @pytest.mark.parametrize("case", [1, 2, 3])

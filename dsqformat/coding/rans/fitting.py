@@ -151,6 +151,8 @@ def _trace(source: LayerCodes, model: LayerModel, *, watch: bool = False) -> tup
         tables.weights,
         tables.bias,
         tables.energy,
+        tables.mixes,
+        tables.constants,
         tables.levels,
         *scratch(source.grid, 1),
         contexts,

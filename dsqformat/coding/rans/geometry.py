@@ -13,7 +13,7 @@ from dsqformat.kernels.plain_layout import CURRENT_TAPS, DIRECT_BITS, row_lanes
 MAX_CHANNELS: Final = 4
 # A padded row must stay addressable; the format allows no more values in a sample (spec 15).
 MAX_VALUES: Final = 1 << 28
-# Decoders keep rows at hand, 36 bytes for each of their values (spec 9.3.2).
+# Decoders keep rows at hand, up to 60 bytes for each of their values (spec 9.3.2).
 MAX_ROW_VALUES: Final = 1 << 20
 THRESHOLDS: Final = 14
 PROBABILITY_BITS: Final = 12

@@ -22,7 +22,7 @@ from dsqformat.coding.rans.geometry import (
     symbol_count,
 )
 from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
-from dsqformat.kernels.plain_layout import BUCKETS, CLASSES, ENERGY, LEVELS, LUT, SYMBOLS
+from dsqformat.kernels.plain_layout import BUCKETS, CLASSES, ENERGY, LEVELS, LUT, SYMBOLS, row_lanes
 
 VERSION: Final = 1
 MAX_CONFIGS: Final = 64
@@ -95,6 +95,8 @@ class KernelTables:
     weights: NDArray[np.int16]
     bias: NDArray[np.int32]
     energy: NDArray[np.int16]
+    mixes: NDArray[np.int16]
+    constants: NDArray[np.int32]
     levels: NDArray[np.uint8]
     table_of: NDArray[np.uint16]
     nearest: NDArray[np.uint8]
@@ -157,6 +159,8 @@ class PixelModel:
             weights=_joined([layer.weights for layer in self.layers], "i2"),
             bias=_joined([layer.bias for layer in self.layers], "i4"),
             energy=_joined([layer.energy for layer in self.layers], "i2"),
+            mixes=_joined([_mixes(layer, self.channels) for layer in self.layers], "i2"),
+            constants=_joined([_constants(layer, self.channels) for layer in self.layers], "i4"),
             levels=_joined([level_table(layer.thresholds) for layer in self.layers], "u1"),
             table_of=_joined(tables, "u2"),
             nearest=_joined(nearest, "u1"),
@@ -204,6 +208,36 @@ class PixelModel:
 def level_table(thresholds: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the level of every energy, uint8, shape (LUT,): the thresholds not above it."""
     return np.searchsorted(thresholds, np.arange(LUT), "right").astype("u1")
+
+
+def _constants(layer: LayerModel, channels: int) -> NDArray[np.int64]:
+    """Return what the sums of a pixel begin with, (classes, 4 or 8): see `_mixes`."""
+    constants = np.zeros((len(layer.bias), 8 if channels > 2 else 4), "i8")
+    middle = (1 << (layer.above + layer.bits)) >> 1
+    for k in range(channels):
+        at = 2 * (channels - 1 - k)
+        constants[:, at] = 128 + 256 * (layer.bias[:, k] + 16 * middle)
+        constants[:, at + 1] = 256 * int(layer.energy[k, ENERGY - 1])
+    return constants
+
+
+def _mixes(layer: LayerModel, channels: int) -> NDArray[np.int64]:
+    """Return the weights of the current row as the loops take them, (classes, numbers).
+
+    First those of pixels x-2 and x-1: what a value and its error add to each of 4 or 8 sums of
+    prediction and energy, the last channel first, two weights each. Then those of channels j of
+    pixel x for the prediction of channels k > j, at k * (k - 1) / 2 + j, each before a 0.
+    """
+    begin = 5 * row_lanes(channels)
+    left = np.zeros((len(layer.bias), 2 * channels, 8 if channels > 2 else 4, 2), "i8")
+    inner = np.zeros((len(layer.bias), 8, 2), "i8")
+    for k in range(channels):
+        at, before = 2 * (channels - 1 - k), begin + 2 * channels
+        left[:, :, at, 0] = layer.weights[:, k, begin:before]
+        left[:, channels:, at + 1, 1] = layer.energy[k, 16 : 16 + channels]
+        first = k * (k - 1) // 2
+        inner[:, first : first + k, 0] = layer.weights[:, k, before : before + k]
+    return np.concatenate([left.reshape(len(left), -1), inner.reshape(len(inner), -1)], axis=1)
 
 
 def _joined(parts: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:

@@ -15,16 +15,16 @@ from dsqformat.coding.rans.geometry import Grid, grid_of
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.streams import pack_lengths, parse_lengths
 from dsqformat.errors import CorruptShardError
-from dsqformat.kernels.plain_layout import LANES, ROWS, SLACK, WINDOW
+from dsqformat.kernels.plain_layout import LANES, ROWS, SLACK
 
 MAX_SAMPLES: Final = 4096
 # As for zstd frames: no block of the format expands further (spec 2).
 MAX_EXPANSION: Final = 32768
 # Streams of about this size cost 0.2 % in lengths and lost bits.
 STREAM_NBYTES: Final = 1024
-# Streams decoded in step need room for some rows each, 36 bytes for a value of the widest sample;
-# where rows have more values than this, streams are decoded one by one.
-WIDE_ROW: Final = 1 << 16
+# Streams decoded in step need room for some rows each, 37 to 48 bytes for a value of the widest
+# sample; where rows have more values than this, streams are decoded one by one.
+WIDE_ROW: Final = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def encode_layer(
         tables.weights,
         tables.bias,
         tables.energy,
+        tables.mixes,
+        tables.constants,
         tables.levels,
         *scratch(source.grid, 1),
         contexts,
@@ -243,6 +245,8 @@ class _Job:
             tables.weights,
             tables.bias,
             tables.energy,
+            tables.mixes,
+            tables.constants,
             tables.levels,
             tables.table_of,
             tables.nearest,
@@ -268,8 +272,10 @@ def scratch(grid: Grid, lanes: int) -> tuple[NDArray[np.int16], NDArray[np.int32
     """Return room for what stands around a value in so many streams, as the kernels need it."""
     width, channels = int(grid.widths.max(initial=0)), grid.channels
     stride = (width + 4) * channels + SLACK
-    sums = (3 * channels + 2) * width
-    return np.empty(lanes * (ROWS * stride + WINDOW), "i2"), np.empty(lanes * sums, "i4")
+    # For each stream sums, changes, classes and activities; for each four of them their pairs.
+    sums = ((8 if channels > 2 else 4) + channels + 2) * width + 4
+    pairs = -(-lanes // 4) * 4 * (width + 2) * channels
+    return np.empty(lanes * ROWS * stride, "i2"), np.empty(lanes * sums + pairs, "i4")
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -313,7 +319,8 @@ def _checked_coarse(
         return np.zeros(values, "u2")
     if coarse.shape != (values,) or coarse.dtype != np.uint16:
         raise ValueError(f"coarse codes {coarse.dtype} {coarse.shape}, expected uint16 ({values},)")
-    top = (1 << above) - 1
+    # As narrow as the codes, which would otherwise be widened one by one.
+    top = ((1 << above) - 1).astype("u2")
     limit: Any = top[0] if len(top) and (top == top[0]).all() else np.repeat(top, counts)
     if (coarse > limit).any():
         raise ValueError("a coarse code has more bits than the layers before")
