@@ -1,12 +1,12 @@
 """Hot loops, compiled ahead of time where a C compiler was at hand.
 
-The functions come from `bits` and `dequant`, two modules that Cython compiles, or else from
-`plain`, the same in NumPy. Which of them is decided once, at import: the uncompiled source of
-the former two is never imported, because it needs Cython and would be slow beyond use.
+The functions come from modules that Cython compiles, or else from `plain*`, the same in NumPy.
+Which of them is decided once, at import: the uncompiled source of the former is never imported,
+because it needs Cython and would be slow beyond use. Inline functions stand in `.pxd` files.
 `dequant_avx2` and `rans_decode_avx2` are `dequant` and `rans_decode` compiled once more for x86-64
 processors with AVX2; they return the same bits, up to 1.5 times faster.
-The modules `block_*` are the loops of the quantizer `block`, with shared functions in `.pxd` files;
-NumPy's part of that work is in `dsqformat.coding.block`.
+The modules `block_*` are the loops of the quantizer `block`; NumPy's part of that work is in
+`dsqformat.coding.block`.
 The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
 """
 

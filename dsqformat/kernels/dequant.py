@@ -1,7 +1,7 @@
 """From the layers of a chunk to numbers: one call for all samples (spec 9, 10.3).
 
-Cython compiles this module ahead of time; it is Python as well, and the tests also run it
-uncompiled. Nothing here checks lengths: callers compare them with `measure` first.
+Cython compiles this module ahead of time, together with the files `dequant_*.pxd`. Nothing here
+checks lengths: callers compare them with `measure` first.
 
 Each sample is decoded in tiles of at most TILE values that stay in the first-level cache:
 every layer is expanded to one byte (or two) per value, the layers are joined, and one loop
@@ -16,9 +16,29 @@ from __future__ import annotations
 
 import cython
 import numpy as np
-
-# Type arguments: the same loops over codes of one and of two bytes.
-Code = cython.fused_type(cython.uchar, cython.ushort)
+from cython.cimports.dsqformat.kernels.dequant_codes import (
+    any_bits,
+    append,
+    bytes_of,
+    highest,
+    spare_bits,
+    widen,
+)
+from cython.cimports.dsqformat.kernels.dequant_emit import (
+    FLOAT32,
+    LEVELS,
+    OCTETS,
+    SHORTS,
+    emit,
+    repeat_channels,
+)
+from cython.cimports.dsqformat.kernels.dequant_expand import (
+    copy,
+    expand_4_2,
+    expand_4_2_2,
+    expand_to_bytes,
+    expand_to_shorts,
+)
 
 # Values per tile: a multiple of 8, so that tiles begin at a byte whatever the width. The output of
 # a tile goes to memory while the next is unpacked, so a few kilobytes are faster than all of the
@@ -35,12 +55,6 @@ VALUE = cython.declare(cython.Py_ssize_t, 1)
 CODE = cython.declare(cython.Py_ssize_t, 2)
 NO_FAULT = cython.declare(cython.Py_ssize_t, 32)
 
-# What to write: floats, pictures of 0 to 255, or the codes themselves in one or two bytes.
-FLOAT32 = cython.declare(cython.int, 0)
-LEVELS = cython.declare(cython.int, 1)
-OCTETS = cython.declare(cython.int, 2)
-SHORTS = cython.declare(cython.int, 3)
-
 # Where the codes of a tile are: in one byte each, in two, or in the layer itself.
 NARROW = cython.declare(cython.int, 0)
 WIDE = cython.declare(cython.int, 1)
@@ -51,522 +65,6 @@ NO_CHANNEL = cython.declare(cython.float, float("nan"))
 # Stand for what an output does not use.
 NO_FLOATS = np.empty(0, "f4")
 ONES = np.ones((1, 1), "f4")
-
-
-# ---- expanding one layer of one tile --------------------------------------------------------
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _halve(
-    source: cython.const[cython.uchar][::1],
-    start: cython.Py_ssize_t,
-    nbytes: cython.Py_ssize_t,
-    bits: cython.int,
-    out: cython.uchar[::1],
-) -> cython.void:
-    """Split bytes of two values of `bits` bits into one byte per value."""
-    i: cython.Py_ssize_t
-    # Constant shifts: compilers vectorize those on bytes, and not those by a variable.
-    if bits == 4:
-        for i in range(nbytes):
-            out[2 * i] = source[start + i] & 15
-            out[2 * i + 1] = source[start + i] >> 4
-    elif bits == 2:
-        for i in range(nbytes):
-            out[2 * i] = source[start + i] & 3
-            out[2 * i + 1] = source[start + i] >> 2
-    else:
-        for i in range(nbytes):
-            out[2 * i] = source[start + i] & 1
-            out[2 * i + 1] = source[start + i] >> 1
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _copy(
-    source: cython.const[cython.uchar][::1],
-    start: cython.Py_ssize_t,
-    nbytes: cython.Py_ssize_t,
-    out: cython.uchar[::1],
-) -> cython.void:
-    i: cython.Py_ssize_t
-    for i in range(nbytes):
-        out[i] = source[start + i]
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _window(raw: cython.const[cython.uchar][::1], start: cython.Py_ssize_t) -> cython.ulonglong:
-    """Return 8 bytes as an integer."""
-    if not cython.compiled:
-        return int.from_bytes(bytes(raw[start : start + 8]), "little")
-    # Compilers make this one load, but only where all addresses grow from one pointer.
-    byte: cython.p_const_uchar = cython.address(raw[start])
-    return (
-        cython.cast(cython.ulonglong, byte[0])
-        | cython.cast(cython.ulonglong, byte[1]) << 8
-        | cython.cast(cython.ulonglong, byte[2]) << 16
-        | cython.cast(cython.ulonglong, byte[3]) << 24
-        | cython.cast(cython.ulonglong, byte[4]) << 32
-        | cython.cast(cython.ulonglong, byte[5]) << 40
-        | cython.cast(cython.ulonglong, byte[6]) << 48
-        | cython.cast(cython.ulonglong, byte[7]) << 56
-    )
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _spread_to_bytes(
-    raw: cython.const[cython.uchar][::1],
-    width: cython.int,
-    groups: cython.Py_ssize_t,
-    out: cython.ulonglong[::1],
-) -> cython.void:
-    """Spread groups of 8 values of 3, 5, 6 or 7 bits to the 8 bytes of a word."""
-    group: cython.Py_ssize_t
-    bits: cython.ulonglong
-    one: cython.ulonglong = 1
-    # Halves move apart, then quarters, then eighths: 3 steps for 8 values.
-    halves: cython.ulonglong = (one << (4 * width)) - 1
-    quarters: cython.ulonglong = (one << (2 * width)) - 1
-    eighths: cython.ulonglong = (one << width) - 1
-    quarters |= quarters << 32
-    eighths |= eighths << 16
-    eighths |= eighths << 32
-    for group in range(groups):
-        bits = _window(raw, width * group)
-        bits = (bits & halves) | ((bits & (halves << (4 * width))) << (32 - 4 * width))
-        bits = (bits & quarters) | ((bits & (quarters << (2 * width))) << (16 - 2 * width))
-        bits = (bits & eighths) | ((bits & (eighths << width)) << (8 - width))
-        out[group] = bits
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _spread_to_shorts(
-    raw: cython.const[cython.uchar][::1],
-    width: cython.int,
-    groups: cython.Py_ssize_t,
-    out: cython.ulonglong[::1],
-) -> cython.void:
-    """Spread groups of 8 values of 9 to 15 bits to the 8 two-byte integers of two words."""
-    group: cython.Py_ssize_t
-    first: cython.ulonglong
-    second: cython.ulonglong
-    # 4 values are at most 60 bits, so that the 4 bits before the second 4 values still fit.
-    odd: cython.int = 4 * (width & 1)
-    one: cython.ulonglong = 1
-    halves: cython.ulonglong = (one << (2 * width)) - 1
-    quarters: cython.ulonglong = (one << width) - 1
-    quarters |= quarters << 32
-    for group in range(groups):
-        first = _window(raw, width * group)
-        second = _window(raw, width * group + (width >> 1)) >> odd
-        first = (first & halves) | ((first & (halves << (2 * width))) << (32 - 2 * width))
-        second = (second & halves) | ((second & (halves << (2 * width))) << (32 - 2 * width))
-        first = (first & quarters) | ((first & (quarters << width)) << (16 - width))
-        second = (second & quarters) | ((second & (quarters << width)) << (16 - width))
-        out[2 * group] = first
-        out[2 * group + 1] = second
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _expand_to_bytes(
-    data: cython.const[cython.uchar][::1],
-    start: cython.Py_ssize_t,
-    width: cython.int,
-    count: cython.Py_ssize_t,
-    raw: cython.uchar[::1],
-    out: cython.uchar[::1],
-    out_words: cython.ulonglong[::1],
-) -> cython.void:
-    """Expand packed values of 1 to 8 bits; `raw` is scratch, `out_words` the memory of `out`."""
-    nbytes: cython.Py_ssize_t = (count * width + 7) >> 3
-    if width == 8:
-        _copy(data, start, nbytes, out)
-    elif width == 4:
-        _halve(data, start, nbytes, 4, out)
-    elif width == 2:
-        _halve(data, start, nbytes, 4, raw)
-        _halve(raw, 0, 2 * nbytes, 2, out)
-    elif width == 1:
-        _halve(data, start, nbytes, 4, out)
-        _halve(out, 0, 2 * nbytes, 2, raw)
-        _halve(raw, 0, 4 * nbytes, 1, out)
-    else:
-        _copy(data, start, nbytes, raw)
-        _spread_to_bytes(raw, width, (count + 7) >> 3, out_words)
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _expand_to_shorts(
-    data: cython.const[cython.uchar][::1],
-    start: cython.Py_ssize_t,
-    width: cython.int,
-    count: cython.Py_ssize_t,
-    raw: cython.uchar[::1],
-    out: cython.ushort[::1],
-    out_words: cython.ulonglong[::1],
-) -> cython.void:
-    """Expand packed values of 9 to 16 bits; 16 is also the form of whole values."""
-    i: cython.Py_ssize_t
-    if width == 16:
-        for i in range(count):
-            out[i] = (
-                cython.cast(cython.int, data[start + 2 * i])
-                | cython.cast(cython.int, data[start + 2 * i + 1]) << 8
-            )
-    else:
-        _copy(data, start, (count * width + 7) >> 3, raw)
-        _spread_to_shorts(raw, width, (count + 7) >> 3, out_words)
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _expand_4_2(
-    data0: cython.const[cython.uchar][::1],
-    start0: cython.Py_ssize_t,
-    data1: cython.const[cython.uchar][::1],
-    start1: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    pairs: cython.uchar[::1],
-    out: cython.uchar[::1],
-) -> cython.void:
-    """Expand packed layers of 4 and 2 bits, with which the default plan begins, as one."""
-    i: cython.Py_ssize_t
-    _halve(data1, start1, (count + 3) >> 2, 4, pairs)
-    for i in range((count + 1) >> 1):
-        out[2 * i] = ((data0[start0 + i] & 15) << 2) | (pairs[i] & 3)
-        out[2 * i + 1] = ((data0[start0 + i] >> 2) & 60) | (pairs[i] >> 2)
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _expand_4_2_2(
-    data0: cython.const[cython.uchar][::1],
-    start0: cython.Py_ssize_t,
-    data1: cython.const[cython.uchar][::1],
-    start1: cython.Py_ssize_t,
-    data2: cython.const[cython.uchar][::1],
-    start2: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    pairs1: cython.uchar[::1],
-    pairs2: cython.uchar[::1],
-    out: cython.uchar[::1],
-) -> cython.void:
-    """Expand packed layers of 4, 2 and 2 bits, the default plan of 8 bits, as one."""
-    i: cython.Py_ssize_t
-    _halve(data1, start1, (count + 3) >> 2, 4, pairs1)
-    _halve(data2, start2, (count + 3) >> 2, 4, pairs2)
-    for i in range((count + 1) >> 1):
-        out[2 * i] = ((data0[start0 + i] & 15) << 4) | ((pairs1[i] & 3) << 2) | (pairs2[i] & 3)
-        out[2 * i + 1] = (data0[start0 + i] & 0xF0) | (pairs1[i] & 12) | (pairs2[i] >> 2)
-
-
-# ---- joining layers, looking for faults -----------------------------------------------------
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _append(
-    codes: Code[::1],
-    part: cython.const[cython.uchar][::1],
-    start: cython.Py_ssize_t,
-    width: cython.int,
-    count: cython.Py_ssize_t,
-) -> cython.void:
-    """Append `width` bits of `part` to `codes`."""
-    i: cython.Py_ssize_t
-    # A product, because compilers vectorize it on bytes and not a shift by a variable.
-    factor: Code = 1 << width
-    if width == 2:
-        for i in range(count):
-            codes[i] = (codes[i] << 2) | part[start + i]
-    else:
-        for i in range(count):
-            codes[i] = codes[i] * factor + part[start + i]
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _widen(
-    codes: cython.const[cython.uchar][::1],
-    part: cython.const[Code][::1],
-    start: cython.Py_ssize_t,
-    width: cython.int,
-    count: cython.Py_ssize_t,
-    out: cython.ushort[::1],
-) -> cython.void:
-    """Append `width` bits of `part` to `codes` where one byte no longer holds both."""
-    i: cython.Py_ssize_t
-    factor: cython.ushort = 1 << width
-    for i in range(count):
-        out[i] = (
-            cython.cast(cython.ushort, codes[i]) * factor
-            + cython.cast(cython.ushort, part[start + i])
-        ) & 0xFFFF
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _highest(
-    codes: cython.const[Code][::1], start: cython.Py_ssize_t, count: cython.Py_ssize_t
-) -> cython.int:
-    i: cython.Py_ssize_t
-    top: Code = 0
-    for i in range(count):
-        top = codes[start + i] if codes[start + i] > top else top
-    return top
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _any_bits(
-    values: cython.const[Code][::1], start: cython.Py_ssize_t, count: cython.Py_ssize_t
-) -> cython.int:
-    """Return the union of the bits of all values."""
-    i: cython.Py_ssize_t
-    bits: Code = 0
-    for i in range(count):
-        bits = bits | values[start + i]
-    return bits
-
-
-# ---- from codes to output -------------------------------------------------------------------
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _emit_scalar(
-    codes: cython.const[Code][::1],
-    start: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    missing: cython.int,
-    zero_point: cython.int,
-    gain: cython.float,
-    shift: cython.float,
-    out: cython.float[::1],
-    first: cython.Py_ssize_t,
-) -> cython.void:
-    """Write (u' - Z) * gain + shift, each operation rounded on its own (spec 10.3)."""
-    i: cython.Py_ssize_t
-    step: cython.float = 1 << missing
-    middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
-    if missing == 0:
-        # Subtracting integers is cheaper than subtracting floats, and as exact.
-        for i in range(count):
-            out[first + i] = (
-                cython.cast(cython.float, cython.cast(cython.int, codes[start + i]) - zero_point)
-                * gain
-                + shift
-            )
-    else:
-        for i in range(count):
-            out[first + i] = (
-                cython.cast(cython.float, codes[start + i]) * step + middle
-            ) * gain + shift
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _emit_rows(
-    codes: cython.const[Code][::1],
-    start: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    missing: cython.int,
-    zero_point: cython.int,
-    gains: cython.const[cython.float][::1],
-    shifts: cython.const[cython.float][::1],
-    phase: cython.Py_ssize_t,
-    out: cython.float[::1],
-    first: cython.Py_ssize_t,
-) -> cython.void:
-    """As `_emit_scalar` with gains and shifts that repeat, from number `phase` on."""
-    i: cython.Py_ssize_t
-    take: cython.Py_ssize_t
-    step: cython.float = 1 << missing
-    middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
-    while count > 0:
-        take = min(gains.shape[0] - phase, count)
-        for i in range(take):
-            out[first + i] = (cython.cast(cython.float, codes[start + i]) * step + middle) * gains[
-                phase + i
-            ] + shifts[phase + i]
-        start += take
-        first += take
-        count -= take
-        phase = 0
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _emit_levels(
-    codes: cython.const[Code][::1],
-    start: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    missing: cython.int,
-    zero_point: cython.int,
-    gains: cython.const[cython.float][::1],
-    shifts: cython.const[cython.float][::1],
-    phase: cython.Py_ssize_t,
-    levels: cython.float[::1],
-    out: cython.uchar[::1],
-    first: cython.Py_ssize_t,
-) -> cython.void:
-    """Write min(255, max(0, rint(fl(x * 255)))) of the values x; `levels` is scratch."""
-    i: cython.Py_ssize_t
-    take: cython.Py_ssize_t
-    level: cython.float
-    step: cython.float = 1 << missing
-    middle: cython.float = 0.5 * ((1 << missing) - 1) - zero_point
-    # Named, because literals would make doubles of them.
-    least: cython.float = 0
-    most: cython.float = 255
-    # Added to a number of 0 to 255, 2^23 leaves no room for a fraction: it rounds half to even.
-    whole: cython.float = 8388608.0
-    while count > 0:
-        take = min(gains.shape[0] - phase, count)
-        # One step per loop: a comparison and what follows it would be compiled to branches.
-        for i in range(take):
-            level = (
-                (cython.cast(cython.float, codes[start + i]) * step + middle) * gains[phase + i]
-                + shifts[phase + i]
-            ) * most
-            levels[i] = level if level > least else least
-        for i in range(take):
-            level = levels[i]
-            levels[i] = level if level < most else most
-        for i in range(take):
-            out[first + i] = cython.cast(cython.int, (levels[i] + whole) - whole)
-        start += take
-        first += take
-        count -= take
-        phase = 0
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _emit(
-    output: cython.int,
-    codes: cython.const[Code][::1],
-    start: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    missing: cython.int,
-    zero_point: cython.int,
-    gains: cython.const[cython.float][::1],
-    shifts: cython.const[cython.float][::1],
-    phase: cython.Py_ssize_t,
-    levels: cython.float[::1],
-    floats: cython.float[::1],
-    octets: cython.uchar[::1],
-    shorts: cython.ushort[::1],
-    first: cython.Py_ssize_t,
-) -> cython.void:
-    """Turn codes into the kind of values that `output` names."""
-    i: cython.Py_ssize_t
-    if output == FLOAT32 and gains.shape[0] == 1:
-        _emit_scalar(codes, start, count, missing, zero_point, gains[0], shifts[0], floats, first)
-    elif output == FLOAT32:
-        _emit_rows(codes, start, count, missing, zero_point, gains, shifts, phase, floats, first)
-    elif output == LEVELS:
-        _emit_levels(
-            codes,
-            start,
-            count,
-            missing,
-            zero_point,
-            gains,
-            shifts,
-            phase,
-            levels,
-            octets,
-            first,
-        )
-    elif output == OCTETS:
-        for i in range(count):
-            octets[first + i] = cython.cast(cython.uchar, codes[start + i])
-    else:
-        for i in range(count):
-            shorts[first + i] = codes[start + i]
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _repeat_channels(
-    values: cython.const[cython.float][:, ::1], sample: cython.Py_ssize_t, out: cython.float[::1]
-) -> cython.void:
-    """Fill `out` with the channels of one sample, again and again."""
-    i: cython.Py_ssize_t
-    filled: cython.Py_ssize_t = values.shape[1]
-    take: cython.Py_ssize_t
-    same: cython.bint = True
-    for i in range(filled):
-        same = same and out[i] == values[sample, i]
-        out[i] = values[sample, i]
-    if same:
-        return  # as in the sample before
-    while filled < out.shape[0]:
-        take = min(filled, out.shape[0] - filled)
-        for i in range(take):
-            out[filled + i] = out[i]
-        filled += take
-
-
-# ---- whole chunks ---------------------------------------------------------------------------
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _nbytes(packed: cython.bint, count: cython.Py_ssize_t, width: cython.int) -> cython.Py_ssize_t:
-    """Return the bytes that `count` values of one layer take (spec 9)."""
-    if packed:
-        return (count * width + 7) >> 3
-    if width == 0:
-        return 0
-    return count if width <= 8 else 2 * count
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _spare_bits(
-    data: cython.const[cython.uchar][::1],
-    start: cython.Py_ssize_t,
-    count: cython.Py_ssize_t,
-    width: cython.int,
-) -> cython.int:
-    """Return the spare high bits of the last byte, which must be zero (spec 9.1)."""
-    bits: cython.int = (count * width) & 7
-    if bits == 0:
-        return 0
-    return data[start + ((count * width) >> 3)] >> bits
 
 
 @cython.final
@@ -621,8 +119,6 @@ class _Layers:
             self.data7 = layers[7]
         self.packed = packed
         self.widths = widths
-        if not cython.compiled:
-            self.starts = [0] * 8
         for layer in range(8):
             self.starts[layer] = 0
         # Some loops write 8 values at once: the same memory as words and as bytes or shorts.
@@ -673,7 +169,7 @@ class _Layers:
         """Step over the `count` values of the sample."""
         layer: cython.Py_ssize_t
         for layer in range(self.widths.shape[1]):
-            self.starts[layer] += _nbytes(
+            self.starts[layer] += bytes_of(
                 self.packed[layer], count, self.widths[self.sample, layer]
             )
 
@@ -722,9 +218,9 @@ class _Layers:
             if width == 0:
                 continue
             self.choose(layer)
-            self.start = self.starts[layer] + _nbytes(self.packed[layer], tile, width)
+            self.start = self.starts[layer] + bytes_of(self.packed[layer], tile, width)
             if self.packed[layer]:
-                self.note(PADDING, layer, _spare_bits(self.data, self.start, size, width))
+                self.note(PADDING, layer, spare_bits(self.data, self.start, size, width))
             if width > 8:
                 self.load_wide(layer, width, size)
             elif self.used == 1 and (width == 8 or not self.packed[layer]):
@@ -747,15 +243,15 @@ class _Layers:
         start0: cython.Py_ssize_t = self.starts[0] + (tile >> 1)
         start1: cython.Py_ssize_t = self.starts[1] + (tile >> 2)
         start2: cython.Py_ssize_t
-        self.note(PADDING, 0, _spare_bits(self.data0, start0, size, 4))
-        self.note(PADDING, 1, _spare_bits(self.data1, start1, size, 2))
+        self.note(PADDING, 0, spare_bits(self.data0, start0, size, 4))
+        self.note(PADDING, 1, spare_bits(self.data1, start1, size, 2))
         if self.default_layers == 2:
-            _expand_4_2(self.data0, start0, self.data1, start1, size, self.raw, self.narrow)
+            expand_4_2(self.data0, start0, self.data1, start1, size, self.raw, self.narrow)
             self.bits = 6
         else:
             start2 = self.starts[2] + (tile >> 2)
-            self.note(PADDING, 2, _spare_bits(self.data2, start2, size, 2))
-            _expand_4_2_2(
+            self.note(PADDING, 2, spare_bits(self.data2, start2, size, 2))
+            expand_4_2_2(
                 self.data0,
                 start0,
                 self.data1,
@@ -778,7 +274,7 @@ class _Layers:
     ) -> cython.void:
         """Note values of one byte that have more than `width` bits."""
         if not self.packed[layer] and width < 8:
-            self.note(VALUE, layer, _any_bits(self.data, self.start, size) >> width)
+            self.note(VALUE, layer, any_bits(self.data, self.start, size) >> width)
 
     @cython.cfunc
     @cython.nogil
@@ -790,27 +286,27 @@ class _Layers:
         if not self.packed[layer]:
             self.note_values(layer, width, size)
             if self.bits == 0:
-                _copy(self.data, self.start, size, self.narrow)
+                copy(self.data, self.start, size, self.narrow)
             elif self.bits + width <= 8:
-                _append(self.narrow, self.data, self.start, width, size)
+                append(self.narrow, self.data, self.start, width, size)
             elif self.bits <= 8:
-                _widen(self.narrow, self.data, self.start, width, size, self.wide)
+                widen(self.narrow, self.data, self.start, width, size, self.wide)
             else:
-                _append(self.wide, self.data, self.start, width, size)
+                append(self.wide, self.data, self.start, width, size)
         elif self.bits == 0:
-            _expand_to_bytes(
+            expand_to_bytes(
                 self.data, self.start, width, size, self.raw, self.narrow, self.narrow_words
             )
         else:
-            _expand_to_bytes(
+            expand_to_bytes(
                 self.data, self.start, width, size, self.raw, self.part, self.part_words
             )
             if self.bits + width <= 8:
-                _append(self.narrow, self.part, 0, width, size)
+                append(self.narrow, self.part, 0, width, size)
             elif self.bits <= 8:
-                _widen(self.narrow, self.part, 0, width, size, self.wide)
+                widen(self.narrow, self.part, 0, width, size, self.wide)
             else:
-                _append(self.wide, self.part, 0, width, size)
+                append(self.wide, self.part, 0, width, size)
 
     @cython.cfunc
     @cython.nogil
@@ -820,11 +316,11 @@ class _Layers:
     ) -> cython.void:
         """Append a layer of 9 to 16 bits; there are at most 7 bits before it."""
         stored: cython.int = width if self.packed[layer] else 16
-        _expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide, self.wide_words)
+        expand_to_shorts(self.data, self.start, stored, size, self.raw, self.wide, self.wide_words)
         if not self.packed[layer] and width < 16:
-            self.note(VALUE, layer, _any_bits(self.wide, 0, size) >> width)
+            self.note(VALUE, layer, any_bits(self.wide, 0, size) >> width)
         if self.bits > 0:
-            _widen(self.narrow, self.wide, 0, width, size, self.wide)
+            widen(self.narrow, self.wide, 0, width, size, self.wide)
 
 
 @cython.cfunc
@@ -873,8 +369,8 @@ def _decode(
             if limit >= (1 << layers.total) - 1:
                 limit = 65535
             if output <= LEVELS:
-                _repeat_channels(gain, sample, gains)
-                _repeat_channels(shift, sample, shifts)
+                repeat_channels(gain, sample, gains)
+                repeat_channels(shift, sample, shifts)
             tile = 0
             while tile < count:
                 size = min(TILE, count - tile)
@@ -883,22 +379,22 @@ def _decode(
                 top = 0
                 if form == WIDE:
                     if limit < 65535:
-                        top = _highest(layers.wide, 0, size)
-                    _emit(
+                        top = highest(layers.wide, 0, size)
+                    emit(
                         output, layers.wide, 0, size, lost, zero, gains, shifts, phase, levels,
                         floats, octets, shorts, first + tile,
                     )  # fmt: skip
                 elif form == NARROW:
                     if limit < 65535:
-                        top = _highest(layers.narrow, 0, size)
-                    _emit(
+                        top = highest(layers.narrow, 0, size)
+                    emit(
                         output, layers.narrow, 0, size, lost, zero, gains, shifts, phase, levels,
                         floats, octets, shorts, first + tile,
                     )  # fmt: skip
                 else:
                     if limit < 65535:
-                        top = _highest(layers.data, layers.start, size)
-                    _emit(
+                        top = highest(layers.data, layers.start, size)
+                    emit(
                         output, layers.data, layers.start, size, lost, zero, gains, shifts, phase,
                         levels, floats, octets, shorts, first + tile,
                     )  # fmt: skip
@@ -946,7 +442,7 @@ def measure(
         total = cython.cast(cython.int, missing[sample])
         for layer in range(widths.shape[1]):
             total += cython.cast(cython.int, widths[sample, layer])
-            needed[layer] += _nbytes(
+            needed[layer] += bytes_of(
                 packed[layer], count, cython.cast(cython.int, widths[sample, layer])
             )
         if total > 16 or values > MAX_COUNT:

@@ -68,10 +68,9 @@ def baseline_kernels(_: Path) -> SimpleNamespace:
 
 
 def uncompiled_kernels(_: Path) -> SimpleNamespace:
+    """The source of `bits` as Python; what has `.pxd` files is none, NumPy does its part."""
     pytest.importorskip("cython")
-    return together(
-        *(load(f"uncompiled_{name}", SOURCES / f"{name}.py") for name in ("bits", "dequant"))
-    )
+    return together(load("uncompiled_bits", SOURCES / "bits.py"), plain)
 
 
 def checked_kernels(folder: Path) -> SimpleNamespace:
@@ -108,7 +107,8 @@ def find_built(folder: Path) -> list[Path] | None:
     paths = []
     for name in ("bits", "dequant"):
         places = [folder / "dsqformat" / "kernels" / (name + s) for s in EXTENSION_SUFFIXES]
-        newest = (SOURCES / f"{name}.py").stat().st_mtime
+        sources = [p for p in SOURCES.glob(f"{name}*") if p.suffix in {".py", ".pxd"}]
+        newest = max(path.stat().st_mtime for path in sources)
         path = next((p for p in places if p.exists() and p.stat().st_mtime >= newest), None)
         if path is None:
             return None
