@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 
+_PATCHES = ("patch_groups", "patches")
 _RANS = ("rans_decode", "rans_encode", "rans_trace")
 _BLOCK = ("block_decode", "block_emit", "block_forward", "block_search", "block_streams")
 
@@ -57,7 +58,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if all(map(_is_compiled, ("bits", "dequant", "patches", *_RANS, *_BLOCK))):
+    if all(map(_is_compiled, ("bits", "dequant", *_PATCHES, *_RANS, *_BLOCK))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
@@ -97,12 +98,8 @@ def block_kernel(name: str) -> ModuleType | None:
 
 if COMPILED:
     from dsqformat.kernels.bits import pack_uint8, pack_uint16, split_uint8, split_uint16
-    from dsqformat.kernels.patches import (
-        choose_groups,
-        dequantize_patches_float32,
-        dequantize_patches_uint8,
-        find_nearest,
-    )
+    from dsqformat.kernels.patch_groups import choose_groups, find_nearest
+    from dsqformat.kernels.patches import dequantize_patches_float32, dequantize_patches_uint8
     from dsqformat.kernels.rans_encode import encode_streams
     from dsqformat.kernels.rans_trace import trace
 

@@ -1,7 +1,5 @@
 # Types for checkers, which cannot read those of Cython: the same as in NumPy.
-from dsqformat.kernels.plain_patches import choose_groups as choose_groups
 from dsqformat.kernels.plain_patches import (
     dequantize_patches_float32 as dequantize_patches_float32,
 )
 from dsqformat.kernels.plain_patches import dequantize_patches_uint8 as dequantize_patches_uint8
-from dsqformat.kernels.plain_patches import find_nearest as find_nearest

@@ -2,6 +2,7 @@
 
 import threading
 from importlib.machinery import EXTENSION_SUFFIXES
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from dsqformat import kernels
 from dsqformat.kernels import plain_patches
 from kernel_model import PATCH_KERNELS, ROOT, SOURCES, load
 
+MODULES = ("patch_groups", "patches")
 NO_GROUPS = np.empty(0, "i8")
 NO_MASK = np.empty(0, "u1")
 
@@ -24,17 +26,28 @@ def compiled():
 
 def checked():
     """Those of `make checked`, which check their bounds."""
-    folder, source = ROOT / "build" / "checked" / "dsqformat" / "kernels", SOURCES / "patches.py"
-    for path in (folder / f"patches{suffix}" for suffix in EXTENSION_SUFFIXES):
-        if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
-            return load("checked.patches", path)
-    pytest.skip("not built: make checked")
-    return None
+    folder, found = ROOT / "build" / "checked" / "dsqformat" / "kernels", []
+    for name in MODULES:
+        built = (folder / f"{name}{suffix}" for suffix in EXTENSION_SUFFIXES)
+        newest = (SOURCES / f"{name}.py").stat().st_mtime
+        found += [path for path in built if path.exists() and path.stat().st_mtime >= newest]
+    if len(found) < len(MODULES):
+        pytest.skip("not built: make checked")
+    return together(
+        *(load(f"checked.{name}", path) for name, path in zip(MODULES, found, strict=True))
+    )
 
 
 def uncompiled():
     pytest.importorskip("cython")
-    return load("uncompiled_patches", SOURCES / "patches.py")
+    return together(*(load(f"uncompiled_{name}", SOURCES / f"{name}.py") for name in MODULES))
+
+
+def together(groups, values):
+    """One namespace of the kernels of both modules."""
+    return SimpleNamespace(
+        **{name: getattr(groups, name, None) or getattr(values, name) for name in PATCH_KERNELS}
+    )
 
 
 @pytest.fixture(scope="module", params=[compiled, checked, uncompiled])
