@@ -19,6 +19,8 @@ KERNELS = Path("dsqformat/kernels")
 # Faster with registers of 256 bits.
 WIDE = ("block_decode", "block_forward", "dequant", "rans_decode")
 HOSTILE = ("block_decode", "dequant", "patches", "rans_decode")  # get to see the bytes of strangers
+# Cython's own part of each kernel, most of it: generated and compiled once for all of them.
+SHARED = KERNELS / "memoryviews.c"
 MODES: dict[str, dict[str, object]] = {
     "fast": {"boundscheck": False, "cdivision": True, "initializedcheck": False},
     "checked": {"boundscheck": True, "cdivision": False, "initializedcheck": True},
@@ -45,59 +47,61 @@ def is_block(path: Path) -> bool:
     return path.name.startswith("block_")
 
 
+def compiler_flags(mode: str) -> list[str]:
+    """Return what the C compiler is told."""
+    if sys.platform == "win32":
+        return ["/O2", "/fp:precise"]
+    # No -ffast-math and no fused multiply-add: results are the same bits on every machine.
+    if mode == "sanitized":
+        return ["-O1", "-g1", "-ffp-contract=off", *SANITIZERS]
+    # Who checks bounds has time; compiling takes half as long.
+    return ["-O1" if mode == "checked" else "-O3", "-g0", "-ffp-contract=off"]
+
+
 def kernel_extensions(mode: str) -> list[Extension]:
-    """Return one extension per kernel module, built as `mode` says."""
+    """Return one extension per kernel module, built as `mode` says, and what they share."""
     if mode == "none":
         return []
     if mode not in MODES:
         raise SystemExit(f"DSQ_KERNELS: got {mode!r}, expected {', '.join(MODES)} or none")
-    from Cython.Build import cythonize
+    flags = compiler_flags(mode)
 
-    # No -ffast-math and no fused multiply-add: results are the same bits on every machine.
-    flags = ["-O3", "-ffp-contract=off", "-g0"]
-    # Loops that write 8 values at once see memory as words; those of blocks do not, and would
-    # lose a sixth of their speed.
-    words = [*flags, "-fno-strict-aliasing"]
-    if sys.platform == "win32":
-        flags = words = ["/O2", "/fp:precise"]
-    linked: list[str] = []
-    if mode == "sanitized":
-        flags = ["-O1", "-g1", "-ffp-contract=off", *SANITIZERS]
-        words = [*flags, "-fno-strict-aliasing"]
-        linked = SANITIZERS[:1]
+    def extension(path: Path, suffix: str = "", *options: str) -> Extension:
+        # Loops that write 8 values at once see memory as words; those of blocks do not, and would
+        # lose a sixth of their speed.
+        words = [] if is_block(path) or sys.platform == "win32" else ["-fno-strict-aliasing"]
+        return Extension(
+            f"dsqformat.kernels.{path.stem}{suffix}",
+            [path.as_posix()],
+            extra_compile_args=[*flags, *words, *options],
+            extra_link_args=SANITIZERS[:1] if mode == "sanitized" else [],
+        )
+
     paths = [path for path in sorted(KERNELS.glob("*.py")) if is_kernel(path)]
     if mode == "sanitized":
         paths = [path for path in paths if path.stem in HOSTILE]
-    modules = [
-        (path.stem, path, flags if is_block(path) else words, f"build/cython-{mode}")
-        for path in paths
-    ]
+    extensions = compiled([extension(SHARED), *map(extension, paths)], mode, f"cython-{mode}")
     if mode == "fast" and sys.platform != "win32" and platform.machine() in ("x86_64", "AMD64"):
         # The same source for registers twice as wide; the import takes it where they are there.
-        modules += [
-            (f"{name}_avx2", path, [*options, "-mavx2"], "build/cython-avx2")
-            for name, path, options, _ in modules
-            if name in WIDE
-        ]
-    extensions = []
-    for name, path, options, folder in modules:
-        # The generated C goes to build/, one folder per mode, never beside the sources.
-        extensions += cythonize(
-            [
-                Extension(
-                    f"dsqformat.kernels.{name}",
-                    [path.as_posix()],
-                    extra_compile_args=options,
-                    extra_link_args=linked,
-                )
-            ],
-            build_dir=folder,
-            force=True,
-            compiler_directives={"language_level": "3", "wraparound": False, **MODES[mode]},
-        )
-    for extension in extensions:  # cythonize makes new objects and drops the flag from given ones
-        extension.optional = True  # without a C compiler: warn, leave the module out
+        wide = [extension(path, "_avx2", "-mavx2") for path in paths if path.stem in WIDE]
+        extensions += compiled(wide, mode, "cython-avx2")
     return extensions
+
+
+def compiled(extensions: list[Extension], mode: str, folder: str) -> list[Extension]:
+    """Return extensions in C, generated below build/ and never beside the sources."""
+    from Cython.Build import cythonize
+
+    made: list[Extension] = cythonize(
+        extensions,
+        build_dir=f"build/{folder}",
+        force=True,
+        shared_utility_qualified_name=f"dsqformat.kernels.{SHARED.stem}",
+        compiler_directives={"language_level": "3", "wraparound": False, **MODES[mode]},
+    )
+    for extension in made:  # cythonize makes new objects and drops the flag from given ones
+        extension.optional = True  # without a C compiler: warn, leave the module out
+    return made
 
 
 setup(

@@ -3,6 +3,7 @@
 The functions come from modules that Cython compiles, or else from `plain*`, the same in NumPy.
 Which of them is decided once, at import: the uncompiled source of the former is never imported,
 because it needs Cython and would be slow beyond use. Inline functions stand in `.pxd` files.
+`memoryviews` is what Cython adds to each of them, compiled once.
 `dequant_avx2` and `rans_decode_avx2` are `dequant` and `rans_decode` compiled once more for x86-64
 processors with AVX2; they return the same bits, up to 1.5 times faster.
 The modules `block_*` are the loops of the quantizer `block`; NumPy's part of that work is in
@@ -58,7 +59,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if all(map(_is_compiled, ("bits", "dequant", *_PATCHES, *_RANS, *_BLOCK))):
+    if all(map(_is_compiled, ("memoryviews", "bits", "dequant", *_PATCHES, *_RANS, *_BLOCK))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "

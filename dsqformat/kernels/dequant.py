@@ -102,7 +102,8 @@ class _Layers:
     def __init__(self, layers: list, packed: object, widths: object) -> None:
         """Take 1 to 8 layers as arrays of bytes."""
         layer: cython.Py_ssize_t
-        self.data = self.data0 = layers[0]
+        self.data = layers[0]
+        self.data0 = layers[0]
         if len(layers) > 1:
             self.data1 = layers[1]
         if len(layers) > 2:
