@@ -37,7 +37,7 @@ def print_result(console: Console, result: SetResult, figures: Figures) -> None:
     for measure in MEASURES:
         _print_bytes(console, result, measure)
         _print_ratios(console, result, figures, measure)
-    _print_layer_costs(console, result, figures)
+    _print_layer_costs(console, figures)
     _print_prefixes(console, result)
     _print_pixel_codes(console, result)
     _print_lossless(console, result)
@@ -75,7 +75,7 @@ def _print_ratios(console: Console, result: SetResult, figures: Figures, measure
     _show(console, table)
 
 
-def _print_layer_costs(console: Console, result: SetResult, figures: Figures) -> None:
+def _print_layer_costs(console: Console, figures: Figures) -> None:
     places_of = [place for name, place in figures if name == "cost of 2 layers"]
     table = _table("What layers cost: further bytes at equal PSNR", ["blocks", *places_of])
     for layers in range(2, MAX_BLOCK_LAYERS + 1):

@@ -98,7 +98,7 @@ def encode_column(
             candidates += _quotient_candidate(array, divisor)
     else:
         octets = [v.encode("utf-8") if isinstance(v, str) else bytes(v) for v in values]
-        candidates = _var_candidates(octets, kind)
+        candidates = _var_candidates(octets)
     encoding, payload = min(candidates, key=lambda candidate: len(candidate[1]))
     if len(payload) > 64:
         for inner, content in candidates:
@@ -166,7 +166,7 @@ def _dict_candidate(
     return ENCODING_DICT, payload
 
 
-def _var_candidates(octets: list[bytes], kind: str) -> list[tuple[int, bytes]]:
+def _var_candidates(octets: list[bytes]) -> list[tuple[int, bytes]]:
     if octets and all(item == octets[0] for item in octets):
         return [(ENCODING_CONSTANT, octets[0])]
     candidates = [(ENCODING_VAR, _var_payload(octets))]

@@ -16,7 +16,6 @@ MAX_PICTURE_SIDE: Final = 4096
 MAX_CHANNELS: Final = 64
 _DEFAULT_BITS: Final[Mapping[str, int]] = {"patch": 2}
 _EXACT_BITS: Final = 8
-_AIMS: Final = ("--bytes-per-sample", "--total", "--psnr")
 
 
 @dataclass(frozen=True)

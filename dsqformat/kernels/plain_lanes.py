@@ -214,7 +214,7 @@ class Lanes:
             self.rows[N, :, at + c : at + 4 * c] = pixel
             self.rows[NN, :, at + c : at + 4 * c] = pixel
 
-    def look_around(self, y: int, x: int, k: int) -> Ints:
+    def look_around(self, x: int, k: int) -> Ints:
         """Return all columns of `seen` (see `kernels.rans_trace.trace`) but the last two."""
         rows, c, at = self.rows, self.channels, (x + 2) * self.channels
         step, left, part = row_lanes(self.channels), x * self.channels, x - self._prepared

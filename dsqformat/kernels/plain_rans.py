@@ -68,7 +68,7 @@ def _trace_alike(
         row = pixel // every * channels + k
         watched = np.nonzero((pixel % every == 0) & (row < len(seen)))[0]
         if len(watched):
-            seen[row[watched], :-2] = lanes.look_around(y, x, k)[watched]
+            seen[row[watched], :-2] = lanes.look_around(x, k)[watched]
         contexts[target + i] = lanes.contexts(k, predicted, level, base)
         symbol, extra = value - base, np.zeros_like(value)
         if lanes.bits > DIRECT_BITS:

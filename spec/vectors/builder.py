@@ -356,7 +356,7 @@ class Shard:
         head = b"".join(section.data for section in sections if not section.tail)
         tail = b"".join(section.data for section in sections if section.tail)
         head_nbytes = 64 + 40 * len(sections) + 4 + len(head)
-        directory = directory_entries(sections, head_nbytes, head_nbytes + len(body))
+        directory = directory_entries(sections, head_nbytes + len(body))
         crc = crc32c(directory) if self.directory_crc is None else self.directory_crc
         values = {
             "magic": b"\x8bDSQ\r\n\x1a\n",
@@ -381,7 +381,7 @@ def blocks(segment):
     return [segment[i : i + BLOCK_NBYTES] for i in range(0, len(segment), BLOCK_NBYTES)]
 
 
-def directory_entries(sections, head_nbytes, tail_start):
+def directory_entries(sections, tail_start):
     """Section 5.2."""
     at = {False: 64 + 40 * len(sections) + 4, True: tail_start}
     entries = b""
