@@ -21,7 +21,13 @@ from dsqformat.coding.rans.geometry import (
     predictor_taps,
     symbol_count,
 )
-from dsqformat.coding.rans.model import MAX_BIAS, MAX_BORDER, MAX_GRADE, MAX_WEIGHT, LayerModel
+from dsqformat.coding.rans.layer_model import (
+    MAX_BIAS,
+    MAX_BORDER,
+    MAX_GRADE,
+    MAX_WEIGHT,
+    LayerModel,
+)
 from dsqformat.kernels.plain_layout import CLASSES, ENERGY, LEVELS
 
 _LOGITS: Final = (ABSENT, ABSENT, -40, -20, -5, 0, 5, 20, 40)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.coding.rans.model import GRADES, MAX_GRADE
+from dsqformat.coding.rans.layer_model import GRADES, MAX_GRADE
 
 # What a table costs in the model, in bits: of its own and for each symbol that occurs.
 TABLE_BITS: Final = 30.0

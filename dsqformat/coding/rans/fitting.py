@@ -20,7 +20,8 @@ from dsqformat.coding.rans.geometry import (
     predictor_taps,
     symbol_count,
 )
-from dsqformat.coding.rans.model import MAX_CONFIGS, MAX_WEIGHT, LayerModel, PixelModel
+from dsqformat.coding.rans.layer_model import MAX_WEIGHT, LayerModel
+from dsqformat.coding.rans.model import MAX_CONFIGS, PixelModel
 from dsqformat.coding.rans.segment import LayerCodes, layer_codes, scratch
 from dsqformat.kernels.plain_layout import ENERGY, LEVELS
 
