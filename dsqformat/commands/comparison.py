@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.select.allocation import psnr_of
+from dsqformat.select.distortion import psnr_of
 from dsqformat.sources.pictures import CHANNELS
 
 MOST_PICTURES: Final = 200

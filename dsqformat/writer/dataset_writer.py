@@ -20,7 +20,7 @@ from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, total
 from dsqformat.dataset.store import LocalStore
 from dsqformat.errors import DatasetError, SampleError
 from dsqformat.schema import Column, ColumnType, Schema
-from dsqformat.select.allocation import psnr_of
+from dsqformat.select.distortion import psnr_of
 from dsqformat.wire import DEFAULT_BLOCK_NBYTES
 from dsqformat.writer.collector import Masks, SampleCollector, Settings
 from dsqformat.writer.encoding import ChunkEncoder

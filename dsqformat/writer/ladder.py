@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dsqformat.chunk import FieldTuning
 from dsqformat.schema import Field, Schema
-from dsqformat.select.allocation import mixed_settings
+from dsqformat.select.levels import mixed_settings
 from dsqformat.wire import MAX_QP
 from dsqformat.writer.encoding import Fineness
 from dsqformat.writer.field_spec import FieldSpec

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dsqformat.chunk import FieldModel
 from dsqformat.errors import TargetError
-from dsqformat.select.allocation import LevelSearch, Window, psnr_of
+from dsqformat.select.distortion import psnr_of
+from dsqformat.select.levels import LevelSearch, Window
 from dsqformat.writer.encoding import ChunkEncoder
 from dsqformat.writer.ladder import Ladder
 from dsqformat.writer.publication import SnapshotBuilder

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from dsqformat.select.allocation import Window, squared_error_of
+from dsqformat.select.distortion import squared_error_of
+from dsqformat.select.levels import Window
 
 # A size is met within one per cent from below, a fidelity within 0.15 dB from above.
 SIZE_TOLERANCE: Final = 0.01
