@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,24 +13,19 @@ from numpy.typing import NDArray
 
 from dsqformat._version import __version__
 from dsqformat.chunk.inputs import DEFAULT_ZSTD_LEVEL, Coding
-from dsqformat.chunk.models import PatchModel
-from dsqformat.dataset.refs import REF_NAME, encode_refs
-from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry, totals
-from dsqformat.dataset.store import LocalStore
-from dsqformat.errors import DatasetError, SampleError
+from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, BlobEntry
+from dsqformat.errors import SampleError
 from dsqformat.schema import Column, ColumnType, Schema
-from dsqformat.select.distortion import psnr_of
 from dsqformat.wire import DEFAULT_BLOCK_NBYTES
 from dsqformat.writer.collector import Masks, SampleCollector, Settings
+from dsqformat.writer.destination import Destination
 from dsqformat.writer.encoding import ChunkEncoder
 from dsqformat.writer.field_spec import FieldSpec, declared_columns, is_array
 from dsqformat.writer.ladder import Ladder, ladder_of
-from dsqformat.writer.parent import ParentSnapshot
 from dsqformat.writer.publication import Prepared, SnapshotBuilder
-from dsqformat.writer.report import WriteReport
+from dsqformat.writer.report import WriteReport, report_of
 from dsqformat.writer.spill import SampleSpill
 from dsqformat.writer.storage_options import StorageOptions
-from dsqformat.writer.tally import PatchStorage
 from dsqformat.writer.target_search import TargetRun
 from dsqformat.writer.targets import Psnr, Target
 
@@ -111,7 +105,7 @@ class DatasetWriter:
         self._options = StorageOptions(coding, zstd_level, chunk_nbytes, shard_nbytes, block_nbytes)
         self._specs = dict(fields) if isinstance(fields, Mapping) else {}
         default = fields if isinstance(fields, FieldSpec) else FieldSpec()
-        self._shuffle, self._seed, self._ref, self._table = shuffle, seed, ref, table
+        self._shuffle, self._seed, self._table = shuffle, seed, table
         self._provenance = dict(provenance or {})
         self._progress: Progress = on_progress or (lambda stage, done, total: None)
         self._builder: SnapshotBuilder | None = None
@@ -121,30 +115,11 @@ class DatasetWriter:
         self._stage, self._encoded, self._rounds = "encode", 0, 1
         self._target, self._measure_psnr = target, measure_psnr or isinstance(target, Psnr)
         declared = declared_columns(columns, names or {})
-        self._open(Path(path), mode)
+        self._destination = Destination(Path(path), ref, mode)
+        self._store, self._parent = self._destination.store, self._destination.parent
         self._samples = SampleCollector(
             self._store.blobs, self._specs, default, declared, names or {}
         )
-
-    def _open(self, path: Path, mode: str) -> None:
-        if mode not in ("create", "replace", "append"):
-            raise ValueError(f"mode {mode!r}: expected create, replace or append")
-        if not REF_NAME.fullmatch(self._ref):
-            raise ValueError(f"ref {self._ref!r}: expected letters, digits, '.', '_', '-'")
-        self._store = LocalStore(path)
-        self._expected = self._store.refs().get(self._ref) if path.is_dir() else None
-        if mode == "create" and self._expected is not None:
-            raise DatasetError(
-                f"{path}: ref {self._ref!r} exists; choose another folder or ref, "
-                "or mode 'replace' or 'append'"
-            )
-        if mode == "append" and self._expected is None:
-            raise DatasetError(f"{path}: no ref {self._ref!r} to append to; use mode 'create'")
-        self._new_folder = not path.exists()
-        self._store.prepare()
-        self._locks = contextlib.ExitStack()
-        self._locks.enter_context(self._store.writing())
-        self._parent = ParentSnapshot(path, self._ref) if mode == "append" else None
 
     # Results -----------------------------------------------------------------------------------
 
@@ -311,7 +286,7 @@ class DatasetWriter:
             raise
         self._closed = True
         self._samples.close()
-        self._locks.close()
+        self._destination.close()
 
     def abort(self) -> None:
         """Drop everything; what was published before stays as it was."""
@@ -323,8 +298,7 @@ class DatasetWriter:
             written += self._builder.committed
             self._builder.close()
         self._samples.close()
-        self._locks.close()
-        self._store.discard(written, remove_folder=self._new_folder)
+        self._destination.discard(written)
 
     def _finish(self) -> None:
         if self._samples.spill is None:
@@ -342,8 +316,15 @@ class DatasetWriter:
             self._meet_target(builder, spill, dropped, order)
         prepared = self._prepare(builder, spill, dropped)
         builder.store_all(prepared)
-        sid = self._store.publish(prepared.snapshot, self._ref, self._expected)
-        self._report = self._make_report(builder, sid, prepared)
+        sid = self._destination.publish(prepared.snapshot)
+        self._report = report_of(
+            builder,
+            prepared,
+            snapshot_id=sid,
+            sample_count=self._samples.count,
+            source_nbytes=self._samples.source_nbytes,
+            rounds=self._rounds,
+        )
 
     def _meet_target(
         self,
@@ -378,13 +359,12 @@ class DatasetWriter:
             dropped,
             blobs=[*(parent.other_blobs(self._blobs) if parent else ()), *self._blobs],
             provenance=self._provenance | {"writer": f"dsqformat {__version__}"},
-            expected=self._expected,
+            expected=self._destination.expected,
         )
 
     def _total_nbytes(self, prepared: Prepared) -> int:
         """Return what the report will count as `total_nbytes`."""
-        refs = self._store.refs() | {self._ref: "0" * 64}
-        return prepared.nbytes + len(encode_refs(refs))
+        return prepared.nbytes + self._destination.refs_nbytes()
 
     def _ready_builder(self) -> SnapshotBuilder:
         """Return the builder; when it is new, the samples so far fix the schema."""
@@ -437,45 +417,6 @@ class DatasetWriter:
         streaming = not self._shuffle and self._target is None
         total = None if streaming else len(self._samples.spill or ())
         self._progress(self._stage, self._encoded, total)
-
-    def _make_report(self, builder: SnapshotBuilder, sid: str, prepared: Prepared) -> WriteReport:
-        schema, tally = builder.schema, builder.tally
-        samples, chunks, nbytes, segments = totals(builder.shards, schema.segment_count)
-        layers = [0] * schema.layer_count
-        for (_, layer), segment in schema.segment_of.items():
-            layers[layer] += segments[segment]
-        sizes = {blob.role: blob.nbytes for blob in prepared.entries}
-        refs_nbytes = (self._store.root / "dataset.json").stat().st_size
-        return WriteReport(
-            snapshot_id=sid,
-            sample_count=samples,
-            dropped_count=self._samples.count - samples,
-            chunk_count=chunks,
-            shard_count=len(builder.shards),
-            shard_nbytes=nbytes,
-            index_nbytes=segments[0],
-            layer_nbytes=tuple(layers),
-            table_nbytes=sizes.get(ROLE_SAMPLES, 0),
-            key_nbytes=sizes.get(ROLE_KEYS, 0),
-            snapshot_nbytes=len(prepared.snapshot) + prepared.pages_nbytes + refs_nbytes,
-            source_nbytes=self._samples.source_nbytes,
-            packed_nbytes=tally.packed_nbytes,
-            settings={name: dict(sorted(c.items())) for name, c in tally.settings.items()},
-            psnr=psnr_of(tally.squared_error, tally.value_count) if tally.value_count else None,
-            rounds=self._rounds,
-            patches=_patch_storage(builder),
-        )
-
-
-def _patch_storage(builder: SnapshotBuilder) -> dict[str, PatchStorage]:
-    storage = {}
-    for name, (values, patches) in builder.tally.patches.items():
-        model = (builder.encoder.models or {}).get(name)
-        widths: Mapping[int, int] = builder.tally.settings.get(f"{name}.bit_width", {})
-        if isinstance(model, PatchModel):
-            bit_width = max(widths, default=0)
-            storage[name] = PatchStorage(values, patches, bit_width, len(model.scale))
-    return storage
 
 
 def _only_drops(bit_width: Settings) -> bool:

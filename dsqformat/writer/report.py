@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dsqformat.chunk.models import PatchModel
+from dsqformat.dataset.snapshot import ROLE_KEYS, ROLE_SAMPLES, totals
+from dsqformat.select.distortion import psnr_of
+from dsqformat.writer.publication import Prepared, SnapshotBuilder
 from dsqformat.writer.tally import PatchStorage
 
 
@@ -59,3 +63,61 @@ class WriteReport:
     def head_and_tail_nbytes(self) -> int:
         """Bytes of shards outside chunks: headers, schemas, chunk tables, keys."""
         return self.shard_nbytes - self.index_nbytes - sum(self.layer_nbytes)
+
+
+def report_of(
+    builder: SnapshotBuilder,
+    prepared: Prepared,
+    *,
+    snapshot_id: str,
+    sample_count: int,
+    source_nbytes: int,
+    rounds: int,
+) -> WriteReport:
+    """Return what to report of a snapshot that has just been published.
+
+    Args:
+        builder: what encoded it.
+        prepared: the snapshot.
+        snapshot_id: its id.
+        sample_count: samples given, with a payload or without.
+        source_nbytes: as the report has it.
+        rounds: likewise.
+    """
+    schema, tally = builder.schema, builder.tally
+    samples, chunks, nbytes, segments = totals(builder.shards, schema.segment_count)
+    layers = [0] * schema.layer_count
+    for (_, layer), segment in schema.segment_of.items():
+        layers[layer] += segments[segment]
+    sizes = {blob.role: blob.nbytes for blob in prepared.entries}
+    refs_nbytes = (builder.store.root / "dataset.json").stat().st_size
+    return WriteReport(
+        snapshot_id=snapshot_id,
+        sample_count=samples,
+        dropped_count=sample_count - samples,
+        chunk_count=chunks,
+        shard_count=len(builder.shards),
+        shard_nbytes=nbytes,
+        index_nbytes=segments[0],
+        layer_nbytes=tuple(layers),
+        table_nbytes=sizes.get(ROLE_SAMPLES, 0),
+        key_nbytes=sizes.get(ROLE_KEYS, 0),
+        snapshot_nbytes=len(prepared.snapshot) + prepared.pages_nbytes + refs_nbytes,
+        source_nbytes=source_nbytes,
+        packed_nbytes=tally.packed_nbytes,
+        settings={name: dict(sorted(c.items())) for name, c in tally.settings.items()},
+        psnr=psnr_of(tally.squared_error, tally.value_count) if tally.value_count else None,
+        rounds=rounds,
+        patches=_patch_storage(builder),
+    )
+
+
+def _patch_storage(builder: SnapshotBuilder) -> dict[str, PatchStorage]:
+    storage = {}
+    for name, (values, patches) in builder.tally.patches.items():
+        model = (builder.encoder.models or {}).get(name)
+        widths: Mapping[int, int] = builder.tally.settings.get(f"{name}.bit_width", {})
+        if isinstance(model, PatchModel):
+            bit_width = max(widths, default=0)
+            storage[name] = PatchStorage(values, patches, bit_width, len(model.scale))
+    return storage
