@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat import wire
-from dsqformat.dataset.key_table import encode_key_table, key_hashes
-from dsqformat.dataset.sample_table import MEDIA_TYPE, SampleTableWriter
+from dsqformat.dataset.key_table import key_hashes
+from dsqformat.dataset.sample_table import MEDIA_TYPE
 from dsqformat.dataset.snapshot import (
     ROLE_KEYS,
     ROLE_SAMPLES,
@@ -31,6 +30,7 @@ from dsqformat.shard.writer import ShardWriter, WrittenShard
 from dsqformat.writer.encoding import ChunkEncoder, CodedChunk, Fineness
 from dsqformat.writer.parent import ParentSnapshot
 from dsqformat.writer.spill import SampleSpill
+from dsqformat.writer.tables import TablesBuilder
 from dsqformat.writer.tally import Tally
 
 _COPY_NBYTES: Final = 1 << 20
@@ -117,26 +117,10 @@ class SnapshotBuilder:
         self._parent = parent
         self._on_chunk = on_chunk
         self._shard: ShardWriter | None = None
-        self._hashes: list[NDArray[np.uint64]] = []
         self._keyed, self._with_table, self._rewindable = keyed, table, rewindable
-        self._scratch = contextlib.ExitStack()
-        self._table_path: Path | None = None
-        self._table: SampleTableWriter | None = None
+        self._tables = TablesBuilder(store.blobs, self.schema, keyed=keyed, parent=parent)
         if table and not rewindable:
-            self._open_table()
-
-    def _open_table(self) -> None:
-        """Begin the sample table with the samples of the parent."""
-        if self._table_path is None:
-            with contextlib.ExitStack() as undo:
-                # Importing pyarrow takes long enough to be interrupted.
-                undo.callback(self._scratch.close)
-                folder = tempfile.TemporaryDirectory(dir=self.store.blobs, prefix=".table-")
-                self._table_path = Path(self._scratch.enter_context(folder)) / "samples.parquet"
-                undo.pop_all()
-        self._table = SampleTableWriter(self._table_path, self.schema, keyed=self._keyed)
-        if self._parent is not None:
-            self._parent.copy_rows(self._table, dropped=False)
+            self._tables.begin()
 
     # Chunks ------------------------------------------------------------------------------------
 
@@ -180,7 +164,7 @@ class SnapshotBuilder:
             path.unlink(missing_ok=True)
         del self._waiting[shard_count:], self.shards[shard_count:]
         self.chunks = [chunk for chunk in self.chunks if chunk.shard < shard_count]
-        self._hashes = [chunk.hashes for chunk in self.chunks if chunk.hashes is not None]
+        self._tables.hashes = [c.hashes for c in self.chunks if c.hashes is not None]
         self.tally = Tally()
         for chunk in self.chunks:
             self.tally.add(chunk.tally)
@@ -201,16 +185,13 @@ class SnapshotBuilder:
             self._shard = shard
         position = self._first_position + self.tally.sample_count
         place = (position, self._first_shard + len(self.shards), shard.chunk_count)
-        if self._table is not None:
-            self._table.append(
-                place, coded.columns, coded.keys, chunk.settings, chunk.packed_nbytes
-            )
+        self._tables.append(place, coded.columns, coded.keys, chunk.settings, chunk.packed_nbytes)
         shard.append(chunk, coded.keys)
         tally = Tally.of(self.schema, coded)
         self.tally.add(tally)
         hashes = None if coded.keys is None else key_hashes(coded.keys)
         if hashes is not None:
-            self._hashes.append(hashes)
+            self._tables.hashes.append(hashes)
         if self._rewindable:
             number, packed = len(self.shards), chunk.packed_nbytes
             self.chunks.append(
@@ -266,7 +247,7 @@ class SnapshotBuilder:
             keys = spill.take_keys(rows)
             hashes = None if keys is None else key_hashes(keys)
             if hashes is not None:
-                self._hashes.append(hashes)
+                self._tables.hashes.append(hashes)
             tally = Tally(sample_count=len(rows))
             self.tally.add(tally)
             place = (self._first_position + start, self._first_shard, len(self.chunks))
@@ -305,7 +286,7 @@ class SnapshotBuilder:
             entries.append(BlobEntry(ROLE_SAMPLES, digest, nbytes, MEDIA_TYPE, "parquet"))
             added += nbytes
         if self._keyed:
-            data = self._key_table()
+            data = self._tables.keys(self._first_position + self.tally.sample_count)
             media_type = "application/octet-stream"
             digest = wire.sha256_hex(data)
             entries.append(BlobEntry(ROLE_KEYS, digest, len(data), media_type, "keys"))
@@ -341,35 +322,15 @@ class SnapshotBuilder:
         self.close()
 
     def _finish_table(self, spill: SampleSpill, dropped: SampleSpill) -> Path | None:
-        """Write the rest of the table; samples without payload come last (spec 13.2)."""
+        """Write the rest of the sample table, or all of it if it is written last."""
         if not self._with_table:
             return None
         if self._rewindable:
-            self._open_table()
-        table = self._table
-        if table is None:
-            raise ValueError("the sample table has been written")
+            self._tables.begin()
         for chunk in self.chunks:
             columns, keys = spill.take_columns(chunk.rows), spill.take_keys(chunk.rows)
-            table.append(chunk.place, columns, keys, chunk.settings, chunk.packed_nbytes)
-        if self._parent is not None:
-            self._parent.copy_rows(table, dropped=True)
-        if len(dropped):
-            rows = np.arange(len(dropped))
-            table.append_dropped(dropped.take_columns(rows), dropped.take_keys(rows), len(dropped))
-        table.close()
-        self._table = None
-        return self._table_path
-
-    def _key_table(self) -> bytes:
-        hashes = np.concatenate([*self._hashes, np.empty(0, "<u8")])
-        end = self._first_position + self.tally.sample_count
-        positions = np.arange(end - len(hashes), end, dtype="<u8")
-        parent_keys = self._parent.keys() if self._parent else None
-        if parent_keys is not None:
-            hashes = np.concatenate([parent_keys[0], hashes])
-            positions = np.concatenate([parent_keys[1], positions])
-        return encode_key_table(hashes, positions)
+            self._tables.append(chunk.place, columns, keys, chunk.settings, chunk.packed_nbytes)
+        return self._tables.complete(dropped)
 
     def close(self) -> None:
         """Drop temporary files."""
@@ -379,12 +340,7 @@ class SnapshotBuilder:
         for path in self._waiting:
             path.unlink(missing_ok=True)
         self._waiting = []
-        if self._table is not None:
-            # Closing flushes, which fails again where the disk is full.
-            with contextlib.suppress(OSError):
-                self._table.close()
-            self._table = None
-        self._scratch.close()
+        self._tables.close()
 
 
 def _pages(shards: Sequence[WrittenShard]) -> tuple[list[ShardPage], list[bytes]]:
