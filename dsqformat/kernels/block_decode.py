@@ -23,6 +23,7 @@ from cython.cimports.dsqformat.kernels.block_pixels import (
     write_channels,
 )
 from cython.cimports.dsqformat.kernels.block_state import FAULT, open_stream, read_flag
+from cython.cimports.dsqformat.kernels.block_tree import push_quarters
 
 COEFFICIENTS = cython.declare(cython.int, 2)
 
@@ -97,7 +98,6 @@ def _decode(
                 for super_x in range(0, width, 32):
                     stack[0] = 3
                     top = 1
-                    # A node is y << 8 | x << 3 | size, places in the superblock.
                     while top > 0:
                         top -= 1
                         node = stack[top]
@@ -113,13 +113,7 @@ def _decode(
                                 read_flag(data, tables, tables[FLAG_FIRST + size], status, 0) > 0
                             )
                         if split:
-                            node += -1
-                            z = cython.cast(cython.int, T >> 1)
-                            stack[top] = node + (z << 8) + (z << 3)
-                            stack[top + 1] = node + (z << 8)
-                            stack[top + 2] = node + (z << 3)
-                            stack[top + 3] = node
-                            top += 4
+                            top = push_quarters(stack, top, node)
                             continue
                         read_leaf(
                             data, status, tables, shorts, edges, sizes, places, bands, rows,

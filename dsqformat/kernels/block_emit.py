@@ -35,6 +35,7 @@ from cython.cimports.dsqformat.kernels.block_neighbours import (
     start_block,
 )
 from cython.cimports.dsqformat.kernels.block_symbols import ac_symbol, dc_token
+from cython.cimports.dsqformat.kernels.block_tree import push_quarters
 
 
 @cython.cfunc
@@ -309,7 +310,6 @@ def _emit(
     top: cython.int
     node: cython.int
     size: cython.int
-    z: cython.int
     split: cython.bint
     lit: cython.bint
     count: cython.int = 0
@@ -343,13 +343,7 @@ def _emit(
                         symbols[n] = (FLAG_FIRST + size) << 5 | (1 if split else 0)
                         n += 1
                 if split:
-                    node += -1
-                    z = cython.cast(cython.int, T >> 1)
-                    stack[top] = node + (z << 8) + (z << 3)
-                    stack[top + 1] = node + (z << 8)
-                    stack[top + 2] = node + (z << 3)
-                    stack[top + 3] = node
-                    top += 4
+                    top = push_quarters(stack, top, node)
                     continue
                 neighbours(sizes, y >> 2, x >> 2, cells, pair)
                 mark_size(sizes, y >> 2, x >> 2, cells, size)
