@@ -13,17 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZES: Final = (4, 8, 16, 32)
-SUPERBLOCK: Final = 32
-CELL: Final = 4
 
 PROBABILITY_BITS: Final = 12
-STATE_LOW: Final = 1 << 31
 
 # Symbols of AC tables; magnitudes 1 to 12 are ZERO + 1 + magnitude, larger ones have classes.
 ZERO: Final = 0
 END: Final = 1
-MAX_DIRECT: Final = 12
-FIRST_CLASS: Final = 14
 LAST_AC_SYMBOL: Final = 26
 ESCAPE: Final = 31
 SYMBOLS: Final = 32

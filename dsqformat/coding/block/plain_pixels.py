@@ -19,18 +19,6 @@ from dsqformat.coding.block.model import BlockModel
 MatMul = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 
-def prefix_codes(
-    codes: NDArray[np.int32], leaves: NDArray[np.uint8], missing: int
-) -> NDArray[np.int32]:
-    """Return what the codes are without the last `missing` layers: halved, DC rounded down."""
-    coarse: NDArray[np.int32] = np.sign(codes) * (np.abs(codes) >> missing)
-    y, x = np.indices(codes.shape[1:])
-    size = 4 << leaves.repeat(4, 0).repeat(4, 1).astype("i8")
-    dc = (y % size == 0) & (x % size == 0)
-    coarse[:, dc] = codes[:, dc] >> missing
-    return coarse
-
-
 def reconstruct(
     model: BlockModel,
     codes: NDArray[np.int32],
