@@ -15,12 +15,7 @@ from PIL import Image
 from dsqformat import DatasetWriter, FieldSpec
 from dsqformat.commands.histograms import count_samples
 from dsqformat.dataset import open_dataset
-from inputs import CLASSES, listing, make_pictures, run_dsq
-
-
-@pytest.fixture
-def dsq(capsys):
-    return lambda *args: run_dsq(capsys, *args)
+from inputs import CLASSES, listing, make_pictures
 
 
 def write(path, *, table=True, mode="create", start=0, count=40, ref="main"):

@@ -15,14 +15,9 @@ from PIL import Image
 from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.commands.safe_names import file_stem, safe_component, tar_key
 from dsqformat.sources import SourceOptions, open_source, raise_bad
-from inputs import CLASSES, SOURCES, listing, make_npz, make_pictures, make_source, run_dsq
+from inputs import CLASSES, SOURCES, listing, make_npz, make_pictures, make_source
 
 TARGETS = {"folder": "out", "npz": "out.npz", "webdataset": "out.tar"}
-
-
-@pytest.fixture
-def dsq(capsys):
-    return lambda *args: run_dsq(capsys, *args)
 
 
 def ok(done):

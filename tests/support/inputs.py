@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,14 @@ def run_dsq(capsys: Any, *args: object) -> Done:
         code = leaving.code if isinstance(leaving.code, int) else 1
     captured = capsys.readouterr()
     return Done(code, captured.out, captured.err)
+
+
+def pack_json(dsq: Callable[..., Done], *args: object) -> Any:
+    """Run `dsq pack --json`, which must succeed; return its report."""
+    done = dsq("pack", *args, "--json")
+    assert done.code == 0, done.err
+    assert done.err == ""
+    return done.json
 
 
 def spawn_dsq(*args: object, **options: Any) -> Done:
