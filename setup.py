@@ -97,7 +97,12 @@ def compiled(extensions: list[Extension], mode: str, folder: str) -> list[Extens
         build_dir=f"build/{folder}",
         force=True,
         shared_utility_qualified_name=f"dsqformat.kernels.{SHARED.stem}",
-        compiler_directives={"language_level": "3", "wraparound": False, **MODES[mode]},
+        compiler_directives={
+            "language_level": "3",
+            "wraparound": False,
+            "show_performance_hints": False,
+            **MODES[mode],
+        },
     )
     for extension in made:  # cythonize makes new objects and drops the flag from given ones
         extension.optional = True  # without a C compiler: warn, leave the module out
