@@ -10,6 +10,7 @@
       SourceError               input that cannot be read as samples      -> see the message
       SampleError               a sample that cannot be written           -> mend or skip it
       TargetError               a size or fidelity that cannot be met     -> ask for another
+      ModelError                a network that cannot do what is asked    -> see the message
       UnknownKeyError(KeyError) no sample has this key
 
 Wrong arguments are plain `ValueError` or `TypeError`.
@@ -25,6 +26,7 @@ __all__ = [
     "DatasetError",
     "DsqError",
     "FetchError",
+    "ModelError",
     "PublishConflictError",
     "SampleError",
     "SourceError",
@@ -112,6 +114,10 @@ class SampleError(DsqError):
 
 class TargetError(DsqError):
     """A size or a fidelity cannot be met with these samples."""
+
+
+class ModelError(DsqError):
+    """A network or its weights cannot do what is asked of them."""
 
 
 class UnknownKeyError(DsqError, KeyError):
