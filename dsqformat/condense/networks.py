@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pickle import UnpicklingError  # what torch raises for a file that is not only weights
@@ -170,9 +171,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint by name; see `load_weights`."""
-    content = read_tensors(path)
+def read_weights(
+    path: str | os.PathLike[str], data: bytes | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint by name; see `load_weights` and `read_tensors`."""
+    content = read_tensors(path, data)
     for name in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -187,15 +190,20 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
-def read_tensors(path: str | os.PathLike[str]) -> Any:
+def read_tensors(path: str | os.PathLike[str], data: bytes | None = None) -> Any:
     """Return what `torch.save` wrote, if it is tensors and plain containers only.
+
+    Args:
+        path: of the file.
+        data: its bytes, where they have been read already.
 
     Raises:
         ModelError: it is something else, which would have to be run to be read.
         OSError: the file cannot be read.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        file = path if data is None else io.BytesIO(data)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise ModelError(
             f"{os.fspath(path)}: not a file of tensors alone (torch.load with weights_only=True "
