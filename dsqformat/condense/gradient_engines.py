@@ -128,11 +128,16 @@ def layer_names(proxy: Proxy) -> list[str]:
 
 
 def tensor_sums(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
-    """Return dot, squares and square of the difference per row, float64, shape (4, n)."""
+    """Return dot, squares and square of the difference per row, float64, shape (4, n).
+
+    `one` is overwritten. The product follows from the other three, which lose nothing to float32:
+    they are sums of squares.
+    """
     one, two = one.flatten(1), two.flatten(1)
-    difference = one - two
-    pairs = ((one, two), (one, one), (two, two), (difference, difference))
-    return torch.stack([(a * b).sum(1, dtype=torch.float64) for a, b in pairs])
+    norms = [torch.linalg.vector_norm(values, dim=1).double() for values in (one, two)]
+    norms.append(torch.linalg.vector_norm(one.sub_(two), dim=1).double())
+    first, second, distance = (norm.square() for norm in norms)
+    return torch.stack([(first + second - distance) / 2, first, second, distance])
 
 
 def _as_pairs(sums: torch.Tensor) -> GradientPairs:
@@ -254,14 +259,33 @@ def _sample_gradients(
 def _convolution_gradients(
     layer: nn.Conv2d, values: torch.Tensor, delta: torch.Tensor
 ) -> torch.Tensor:
-    """Return the gradient in the weights, shape (n * groups, outputs / groups, inputs * kernel)."""
+    """Return the gradient in the weights, shape (n * groups, ...), in an order of its own."""
+    count, groups = len(values), layer.groups
+    outputs = delta.permute(0, 2, 3, 1).reshape(count, -1, groups, delta.shape[1] // groups)
+    columns = _windows(layer, values, delta.shape[2:]).reshape(
+        count, outputs.shape[1], -1, groups, values.shape[1] // groups
+    )
+    if groups == 1:
+        return torch.bmm(outputs.squeeze(2).transpose(1, 2), columns.flatten(2)).flatten(1)
+    columns = columns.permute(0, 3, 1, 2, 4).flatten(3).flatten(0, 1)
+    outputs = outputs.permute(0, 2, 3, 1).flatten(0, 1)
+    return torch.bmm(outputs, columns).reshape(count, -1)
+
+
+def _windows(layer: nn.Conv2d, values: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Return what each output pixel saw: a view (n, height, width, kernel..., channels).
+
+    Channels are last in memory, so that a row of a window is one run of it.
+    """
     padding = layer.padding
     if isinstance(padding, str):
         raise ModelError(f"convolution with padding {padding!r}; {_OTHER_ENGINE}")
-    columns = functional.unfold(
-        values, layer.kernel_size, dilation=layer.dilation, padding=padding, stride=layer.stride
+    down, across = padding
+    frame = (0, 0, across, across, down, down)
+    padded = functional.pad(values.permute(0, 2, 3, 1), frame).contiguous()
+    sample, row, column, channel = padded.stride()
+    (stride_y, stride_x), (step_y, step_x) = layer.stride, layer.dilation
+    return padded.as_strided(
+        (len(padded), *size, *layer.kernel_size, padded.shape[3]),
+        (sample, row * stride_y, column * stride_x, row * step_y, column * step_x, channel),
     )
-    count, groups = len(values), layer.groups
-    columns = columns.reshape(count * groups, -1, columns.shape[2])
-    outputs = delta.reshape(count * groups, -1, columns.shape[2])
-    return torch.bmm(outputs, columns.transpose(1, 2)).reshape(count, -1)

@@ -35,13 +35,13 @@ def striped_set(count: int = 48, **options: Any) -> ArrayPictures:
 
 
 class TinyNetwork(nn.Module):
-    """Convolution, batch normalisation with statistics of its own, smooth activation, linear."""
+    """Convolutions of all kinds, batch normalisation, smooth activations, a linear layer."""
 
     def __init__(self, classes: int = 3, channels: int = 3, bias: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 4, 3, padding=1)
         self.norm = nn.BatchNorm2d(4)
-        self.conv2 = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False)
+        self.conv2 = nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 2), (1, 3), groups=2, bias=False)
         self.head = nn.Linear(6, classes, bias=bias)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
