@@ -47,6 +47,23 @@ def residuals(
     return residual
 
 
+def factor_norms(
+    logits: NDArray[Any], labels: NDArray[np.int64], hidden: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ||r|| and ||h||, of which GraNd is made: ||r|| sqrt(1 + ||h||^2).
+
+    Args:
+        logits: shape (n, classes).
+        labels: shape (n,).
+        hidden: shape (n, d), what entered the layer.
+
+    Returns:
+        Two float64 arrays of shape (n,).
+    """
+    residual_norms = np.linalg.norm(residuals(logits, labels), axis=1)
+    return residual_norms, np.linalg.norm(hidden.astype("f8"), axis=1)
+
+
 def _minus_onehot(p: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     # p_y - 1 would cancel where the network is sure; minus the sum of the others does not.
     rows = np.arange(len(p))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -225,6 +225,43 @@ def network_outputs(
         begin += len(batch)
         if progress is not None:
             progress("outputs", begin, len(pictures))
+
+
+def repeated_outputs(
+    pictures: PictureSet,
+    network: str = "small-resnet",
+    repeats: int = 10,
+    options: TrainingOptions | None = None,
+    *,
+    progress: OnProgress | None = None,
+) -> Iterator[OutputBatch]:
+    """Yield what several networks make of the pictures, each from weights of its own.
+
+    GraNd averages gradient norms over ten of them (Paul et al. 2021; DeepCore).
+
+    Args:
+        pictures: with labels.
+        network: a name of `build_network`.
+        repeats: how many networks; their seeds follow on that of the options.
+        options: how to train them first; None: not at all.
+        progress: called with a stage, samples done and samples in all.
+
+    Returns:
+        Batches of all pictures, network by network; `epoch` is the number of the network.
+    """
+    labels_of(pictures)
+    settings = options or TrainingOptions()
+    for number in range(repeats):
+        seed = settings.seed + number
+        if options is None:
+            proxy = make_proxy(pictures, network, seed=seed, device=settings.device)
+        else:
+            proxy = train_proxy(pictures, network, replace(options, seed=seed)).proxy
+        for batch in network_outputs(proxy, pictures, epoch=number, threads=settings.threads):
+            yield batch
+            if progress is not None:
+                done = number * len(pictures) + int(batch.indices[-1]) + 1
+                progress("networks", done, repeats * len(pictures))
 
 
 def load_checkpoint(trained: TrainedProxy, epoch: int) -> Proxy:

@@ -38,14 +38,14 @@ class RefinementOptions:
 
     Attributes:
         iterations: 0 or more; 500 in the paper for CIFAR, 2,000 for ImageNet subsets.
-        learning_rate: of Adam, in units of the values.
+        learning_rate: of Adam, in units of the values; made for those of [0, 1].
         bounds: refined values stay within; None for distilled pictures that are normalised.
         batch_size: pictures at a time.
         threads: of one operation on the CPU; None: as torch is set.
     """
 
     iterations: int = 500
-    learning_rate: float = 0.005
+    learning_rate: float = 0.001
     bounds: tuple[float, float] | None = None
     batch_size: int = 64
     threads: int | None = DEFAULT_THREADS

@@ -57,8 +57,8 @@ def gradient_pairs(
         degraded: turns a batch into what a trainer would see, or a picture set that holds it
             (masked and reconstructed, decoded from a dataset) in the same order.
         engine: "full": all parameters, any network. "layers": chosen layers, from one backward
-            per batch, several times faster. "last_layer": closed form without a backward; a
-            different ranking.
+            per batch; two to four times faster even with all layers. "last_layer": closed form
+            without a backward; a different ranking.
         layers: for engine "layers": their names; None: all that have parameters, which is the
             same as "full".
         wrt: "parameters" as in equations 8 and 9, or "input" as in the caption of Fig. 3, for

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from dsqformat.condense.augmentation import crop_and_flip  # noqa: E402
+from dsqformat.condense.last_layer import factor_norms  # noqa: E402
 from dsqformat.condense.networks import (  # noqa: E402
     build_network,
     load_weights,
@@ -22,6 +23,7 @@ from dsqformat.condense.proxy_training import (  # noqa: E402
     make_proxy,
     network_outputs,
     one_cycle,
+    repeated_outputs,
     train_proxy,
 )
 from dsqformat.errors import ModelError, SourceError  # noqa: E402
@@ -131,14 +133,35 @@ def test_progress_reaches_its_end():
 def test_any_module_and_float_pictures():
     pictures, labels = striped_pictures(24)
     unit = pictures.astype("f4") / np.float32(255)
-    same = [
-        recorded(ArrayPictures(values, labels), QUICK, TinyNetwork()) for values in (pictures,)
-    ]
-    assert len(same[0][1]) == 6
+    assert len(recorded(ArrayPictures(pictures, labels), QUICK, TinyNetwork())[1]) == 6
     proxy = make_proxy(ArrayPictures(unit, labels), TinyNetwork())
     bytes_in = next(network_outputs(proxy, ArrayPictures(pictures, labels)))
     floats_in = next(network_outputs(proxy, ArrayPictures(unit, labels)))
     assert (bytes_in.logits == floats_in.logits).all()
+
+
+@pytest.mark.parametrize("options", [None, TrainingOptions(epochs=1, batch_size=16)])
+def test_networks_repeated_for_grand(options):
+    pictures = striped_set(20)
+    batches = list(repeated_outputs(pictures, repeats=3, options=options))
+    assert [batch.epoch for batch in batches] == [0, 1, 2]
+    assert all((batch.indices == np.arange(20)).all() for batch in batches)
+    assert (batches[0].logits != batches[1].logits).any()
+    again = list(repeated_outputs(pictures, repeats=2, options=options))
+    assert (again[1].logits == batches[1].logits).all()
+
+
+def test_norms_of_factors_make_the_norm_of_the_gradient():
+    pictures = striped_set(4)
+    proxy = make_proxy(pictures)
+    batch = next(network_outputs(proxy, pictures))
+    residual, hidden = factor_norms(batch.logits, batch.labels, batch.hidden)
+    for number, picture in enumerate(next(pictures.batches(4))):
+        logits = proxy(proxy.tensor(picture[np.newaxis]))
+        loss = nn.functional.cross_entropy(logits, torch.tensor(pictures.labels[number][None]))
+        parts = torch.autograd.grad(loss, list(proxy.head.parameters()))
+        norm = torch.cat([part.flatten() for part in parts]).norm().item()
+        assert residual[number] * np.sqrt(1 + hidden[number] ** 2) == pytest.approx(norm, rel=1e-4)
 
 
 @pytest.mark.parametrize("side", [32, 28])
