@@ -2,18 +2,21 @@
 
 Inside holes the discrete Laplace equation holds: each pixel is the mean of its neighbours, of
 which those beyond the border are missing. It is solved from coarse to fine by successive
-over-relaxation of a chessboard. Everything is a sequence of elementwise float32 operations, so
-that all machines get the same bits, and a picture never depends on others of its batch.
+over-relaxation of a chessboard. Everything is a sequence of float32 operations in a fixed order,
+in the kernel as in NumPy, so that all machines get the same bits, and a picture never depends on
+others of its batch.
 """
 
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat import kernels
 from dsqformat.reconstruct.visible import pasted, visible_pixels
 
 HARMONIC: Final = "harmonic"
@@ -70,7 +73,7 @@ def _filled(
     if not finite.all():
         number = first + int(finite.argmin()) // channels
         raise ValueError(f"picture {number}: a visible value is NaN or infinite")
-    solved = _solve(np.where(shown, values, np.float32(0)), shown, high - low, patch)
+    solved = _solve(np.where(shown, values, np.float32(0)), shown, high - low, patch, channels)
     solved = np.clip(solved, low, high)
     return solved.reshape(height, width, count, channels).transpose(2, 0, 1, 3)
 
@@ -80,17 +83,22 @@ def _solve(
     shown: NDArray[np.bool_],
     spread: NDArray[np.float32],
     patch: int,
+    channels: int,
 ) -> NDArray[np.float32]:
     """Return planes (height, width, planes) with their holes filled."""
     height, width = values.shape[:2]
     if shown.all():
         return values
     if patch > 1 and min(height, width) > _COARSEST_SIDE:
-        coarse = _solve(*_coarser(values, shown), spread, (patch + 1) // 2)
+        coarse = _solve(*_coarser(values, shown), spread, (patch + 1) // 2, channels)
         start = _finer(coarse, height, width)
     else:
         start = np.broadcast_to(_plane_means(values, shown), values.shape)
-    return _relax(np.where(shown, values, start), ~shown, spread * _TOLERANCE, patch)
+    begun, tolerance = np.where(shown, values, start), spread * _TOLERANCE
+    kernel = kernels.harmonic_kernel()
+    if kernel is None:
+        return relax_plain(begun, ~shown, tolerance, patch)
+    return _relax_compiled(kernel, begun, ~shown[:, :, ::channels], tolerance, patch)
 
 
 def _coarser(
@@ -129,26 +137,29 @@ def _plane_means(values: NDArray[np.float32], shown: NDArray[np.bool_]) -> NDArr
     return mean
 
 
-def _relax(
+def relax_plain(
     values: NDArray[np.float32],
     hole: NDArray[np.bool_],
     tolerance: NDArray[np.float32],
     patch: int,
 ) -> NDArray[np.float32]:
-    """Sweep over the holes until each plane has settled."""
+    """Sweep over the holes of planes until each has settled.
+
+    Args:
+        values: shape (height, width, planes), what to begin with.
+        hole: boolean, the same shape: True where pixels may move.
+        tolerance: shape (planes,).
+        patch: side of a patch.
+    """
     height, width, planes = values.shape
-    # A frame of zeros stands for neighbours that do not exist.
     framed = np.zeros((height + 2, width + 2, planes), "f4")
     framed[1:-1, 1:-1] = values
-    neighbours = np.full((height, width, 1), 4, "f4")
-    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        neighbours[edge] -= 1
-    omega = np.float32(over_relaxation(patch))
-    # A picture of one pixel has no neighbours, and then no hole either.
-    weight = hole * (omega / np.maximum(neighbours, 1))
+    omega, neighbours = _weights(height, width, patch)
+    neighbours = neighbours[..., np.newaxis]
+    weight = hole * (omega / neighbours)
     result = np.empty_like(values)
     active = np.arange(planes)
-    for _ in range(math.ceil(4 * (height + width) / _SWEEPS_BETWEEN_CHECKS)):
+    for _ in range(_most_checks(height, width)):
         for _ in range(_SWEEPS_BETWEEN_CHECKS):
             moved = _sweep(framed, weight, neighbours)
         settled = moved <= tolerance[active]
@@ -160,6 +171,55 @@ def _relax(
             return result
     result[:, :, active] = framed[1:-1, 1:-1]
     return result
+
+
+def _relax_compiled(
+    kernel: ModuleType,
+    values: NDArray[np.float32],
+    hole: NDArray[np.bool_],
+    tolerance: NDArray[np.float32],
+    patch: int,
+) -> NDArray[np.float32]:
+    """The same by the kernel; `hole` has one plane for all channels of a picture."""
+    height, width, planes = values.shape
+    pictures = hole.shape[2]
+    framed = np.zeros((pictures, planes // pictures, height + 2, width + 2), "f4")
+    framed[:, :, 1:-1, 1:-1] = values.transpose(2, 0, 1).reshape(pictures, -1, height, width)
+    omega, inner = _weights(height, width, patch)
+    neighbours = np.ones((height + 2, width + 2), "f4")
+    neighbours[1:-1, 1:-1] = inner
+    weight = (omega / neighbours).ravel()
+    tolerances = tolerance.reshape(pictures, -1)
+    black = (np.add.outer(np.arange(height), np.arange(width)) % 2).astype("?")
+    for number in range(pictures):
+        fields = []
+        for colour in (~black, black):
+            y, x = np.nonzero(hole[:, :, number] & colour)
+            fields.append((y + 1) * (width + 2) + x + 1)
+        kernel.relax(
+            framed[number],
+            np.concatenate(fields).astype("i4"),
+            weight,
+            neighbours.ravel(),
+            tolerances[number],
+            _SWEEPS_BETWEEN_CHECKS,
+            _most_checks(height, width),
+        )
+    relaxed = framed[:, :, 1:-1, 1:-1].reshape(planes, height, width)
+    return np.ascontiguousarray(relaxed.transpose(1, 2, 0))
+
+
+def _weights(height: int, width: int, patch: int) -> tuple[np.float32, NDArray[np.float32]]:
+    """Return the factor of over-relaxation, and how many neighbours each pixel has."""
+    neighbours = np.full((height, width), 4, "f4")
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        neighbours[edge] -= 1
+    # A picture of one pixel has no neighbours, and then no hole either.
+    return np.float32(over_relaxation(patch)), np.maximum(neighbours, 1)
+
+
+def _most_checks(height: int, width: int) -> int:
+    return math.ceil(4 * (height + width) / _SWEEPS_BETWEEN_CHECKS)
 
 
 def over_relaxation(patch: int) -> float:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsqformat import kernels
 from dsqformat.errors import UnsupportedFeatureError
 from dsqformat.quantize.mask import patch_grid, pixel_mask
 from dsqformat.reconstruct import fill_harmonic, fill_mean, named_reconstructor
@@ -99,6 +100,43 @@ def test_the_laplace_equation_holds():
                     right[row] += pictures[number][other][0]
         exact = np.linalg.solve(matrix, right)
         np.testing.assert_allclose(filled[number][hidden[number]][:, 0], exact, atol=0.5)
+
+
+@pytest.mark.skipif(kernels.harmonic_kernel() is None, reason="not compiled")
+@given(
+    st.integers(1, 19), st.integers(1, 19), st.sampled_from([1, 3]), st.integers(1, 6),
+    st.floats(0, 0.95), st.integers(0, 5),
+)  # fmt: skip
+def test_kernel_and_numpy_give_the_same_bits(height, width, channels, patch, ratio, seed):
+    pictures = np.random.default_rng(seed).normal(0, 50, (4, height, width, channels)).astype("f4")
+    masks = drawn_masks(4, patch_grid(height, width, patch), ratio, seed)
+    compiled = fill_harmonic(pictures, masks, patch)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kernels, "harmonic_kernel", lambda: None)
+        plain = fill_harmonic(pictures, masks, patch)
+    assert (compiled.view("u4") == plain.view("u4")).all()
+
+
+@pytest.mark.skipif(kernels.harmonic_kernel() is None, reason="not compiled")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"places": [6]}, "outside of the picture"),  # in the frame, whose row above is missing
+        ({"places": [29]}, "outside of the picture"),
+        ({"places": [-1]}, "outside of the picture"),
+        ({"weight": np.ones(35, "f4")}, "sizes do not fit"),
+        ({"neighbours": np.ones(37, "f4")}, "sizes do not fit"),
+        ({"tolerance": np.ones(3, "f4")}, "one tolerance for each plane"),
+    ],
+)
+def test_the_kernel_stays_inside(change, message):
+    arguments = {
+        "framed": np.zeros((2, 6, 6), "f4"), "places": [8], "weight": np.ones(36, "f4"),
+        "neighbours": np.ones(36, "f4"), "tolerance": np.ones(2, "f4"), "sweeps": 8, "checks": 2,
+    } | change  # fmt: skip
+    arguments["places"] = np.array(arguments["places"], "i4")
+    with pytest.raises(ValueError, match=message):
+        kernels.harmonic_kernel().relax(**arguments)
 
 
 def test_harmonic_beats_mean_on_smooth_pictures():
