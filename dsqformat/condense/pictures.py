@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.chunk.decode import Chunk
+from dsqformat.condense.scaling import scaled_to
 from dsqformat.dataset.reader import Dataset
 from dsqformat.errors import SourceError
 from dsqformat.schema import Field
@@ -93,6 +94,8 @@ class DatasetPictures:
         dataset: open.
         field: name of the field; None: the only one that holds pictures.
         label: name of the integer column of classes; None: pictures without labels.
+        side: scale pictures to side x side, or to (height, width); None: they have one size, and
+            it stays.
         fill_in: puts something into patches that were left out; None: they stay 0.
         directory: of the temporary file; None: the system's.
 
@@ -106,11 +109,13 @@ class DatasetPictures:
         field: str | None = None,
         *,
         label: str | None = "label",
+        side: int | tuple[int, int] | None = None,
         fill_in: FillIn | None = None,
         directory: str | None = None,
     ) -> None:
         self._dataset = dataset
         self._field = _picture_field(dataset, field)
+        self._size = (side, side) if isinstance(side, int) else side
         self._fill_in = fill_in
         self._directory = directory
         self._spooled: ArrayPictures | None = None
@@ -136,16 +141,28 @@ class DatasetPictures:
             yield self._filled(chunk, chunk.fields[name])
 
     def _filled(self, chunk: Chunk, values: Any) -> NDArray[Any]:
-        if not isinstance(values, np.ndarray):
+        masks = chunk.masks.get(self._field.name)
+        if isinstance(values, np.ndarray):
+            grids = None if masks is None else np.stack(masks)
+            return self._whole(values, grids)
+        if self._size is None:
             raise SourceError(
                 f"field {self._field.name!r}: pictures of different sizes; a network needs one "
-                "size, so pack them with --side or hand over a PictureSet that scales them"
+                "size: give side="
             )
+        return np.concatenate(
+            [
+                self._whole(picture[np.newaxis], None if masks is None else masks[row][np.newaxis])
+                for row, picture in enumerate(values)
+            ]
+        )
+
+    def _whole(self, values: NDArray[Any], masks: NDArray[np.bool_] | None) -> NDArray[Any]:
+        """Return pictures of one size with a channel axis, filled in and scaled."""
         pictures = values if values.ndim == 4 else values[..., np.newaxis]
-        masks = chunk.masks.get(self._field.name)
-        if masks is None or self._fill_in is None:
-            return pictures
-        return self._fill_in(pictures, np.stack(masks), self._field.patch or 1)
+        if masks is not None and self._fill_in is not None:
+            pictures = self._fill_in(pictures, masks, self._field.patch or 1)
+        return pictures if self._size is None else scaled_to(pictures, *self._size)
 
     def _spool(self) -> ArrayPictures:
         stored: NDArray[Any] | None = None
@@ -220,8 +237,8 @@ def _regrouped(parts: Iterator[NDArray[Any]], batch_size: int) -> Iterator[NDArr
 def _different_sizes(name: str, first: tuple[int, ...], other: tuple[int, ...]) -> SourceError:
     where = f"field {name!r}: " if name else ""
     return SourceError(
-        f"{where}pictures of different sizes, {first} and {other}; a network needs one size, "
-        "so hand over a PictureSet that scales them"
+        f"{where}pictures of different sizes, {first} and {other}; a network needs one size: "
+        "give side="
     )
 
 

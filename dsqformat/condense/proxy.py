@@ -47,8 +47,10 @@ class Proxy(nn.Module):
         super().__init__()
         channels = example.shape[-1]
         self.network = network
-        self.register_buffer("mean", _per_channel(mean, 0.0, channels))
-        self.register_buffer("std", _per_channel(std, 1.0, channels))
+        # Where the network is, and in its precision.
+        like = next(network.parameters(), torch.empty(0))
+        self.register_buffer("mean", _per_channel(mean, 0.0, channels).to(like))
+        self.register_buffer("std", _per_channel(std, 1.0, channels).to(like))
         self.classes = classes
         self.head_name = self._find_head(example)
 

@@ -60,6 +60,7 @@ def test_a_dataset_is_masked_packed_and_measured(tmp_path):
         "dsqformat.condense.last_layer",
         "dsqformat.condense.pictures",
         "dsqformat.condense.round_trips",
+        "dsqformat.condense.scaling",
         "dsqformat.reconstruct",
         "dsqformat.select.masks",
         "dsqformat.select.patch_importance",

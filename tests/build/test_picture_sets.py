@@ -5,6 +5,7 @@ import pytest
 
 from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.condense.pictures import ArrayPictures, DatasetPictures, checked_labels, labels_of
+from dsqformat.condense.scaling import scaled_to, triangle_weights
 from dsqformat.errors import SourceError
 from dsqformat.quantize.mask import pixel_mask
 
@@ -86,11 +87,32 @@ def test_without_labels(tmp_path):
 
 
 def test_pictures_of_different_sizes(tmp_path):
-    pictures = [np.zeros((4 + number % 2, 4, 3), "u1") for number in range(6)]
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (4 + number % 2, 6, 3)).astype("u1") for number in range(6)]
     with written(tmp_path / "d", pictures, np.zeros(6, "i8")) as dataset:
         stored = DatasetPictures(dataset)
-        with pytest.raises(SourceError, match="one size"):
+        with pytest.raises(SourceError, match="give side="):
             list(stored.batches(4))
+        scaled = DatasetPictures(dataset, side=(8, 6))
+        batches = [*scaled.batches(4), *scaled.batches(4, np.arange(6))]
+        assert [batch.shape for batch in batches] == [(4, 8, 6, 3), (2, 8, 6, 3)] * 2
+        for number, picture in enumerate(np.concatenate(batches[:2])):
+            assert (picture == scaled_to(pictures[number][np.newaxis], 8, 6)[0]).all()
+
+
+def test_scaling():
+    ramp = np.arange(8.0).reshape(1, 1, 8, 1) * np.ones((1, 4, 1, 1))
+    halved = scaled_to(ramp, 2, 4)[0, 0, :, 0]
+    np.testing.assert_allclose(halved[1:3], [2.5, 4.5])  # means around the centres
+    doubled = scaled_to(ramp, 8, 16)[0, 0, :, 0]
+    np.testing.assert_allclose(doubled[1:-1], np.arange(0.25, 7, 0.5))
+    for sizes in ((1, 7), (7, 1), (5, 5), (9, 4)):
+        np.testing.assert_allclose(triangle_weights(*sizes).sum(1), 1)
+    even = np.full((2, 5, 7, 3), 93, "u1")
+    assert (scaled_to(even, 3, 11) == 93).all()
+    assert scaled_to(even, 5, 7) is even
+    with pytest.raises(ValueError, match="1 or more of both"):
+        triangle_weights(0, 3)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,12 @@ def test_the_last_layer_is_the_last_to_run_not_to_be_named():
     assert (hidden.shape, logits.shape) == ((2, 5), (2, 3))
 
 
+def test_a_network_of_another_precision():
+    pictures = striped_set(6)
+    proxy = make_proxy(pictures, TinyNetwork().double())
+    assert proxy(proxy.tensor(next(pictures.batches(2)))).dtype == torch.float64
+
+
 def test_names_of_networks():
     with pytest.raises(ModelError, match="small-resnet, resnet18, timm:NAME"):
         build_network("resnet19", 3, 10)
