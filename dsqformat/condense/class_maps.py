@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from dsqformat.condense.outputs import OnProgress
 from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.condense.proxy import Proxy, evaluating, first_pictures
-from dsqformat.condense.proxy_training import OnProgress
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.errors import ModelError
 from dsqformat.quantize.mask import patch_grid

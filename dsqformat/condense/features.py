@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dsqformat.condense.feature_files import load_features, new_features
 from dsqformat.condense.last_layer import Softmax, residuals
+from dsqformat.condense.outputs import OnProgress, network_outputs
 from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.condense.proxy import Proxy
-from dsqformat.condense.proxy_training import OnProgress, network_outputs
 from dsqformat.condense.reproducibility import DEFAULT_THREADS
 
 

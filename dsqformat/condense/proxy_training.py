@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -15,39 +15,22 @@ from torch.nn import functional
 
 from dsqformat.condense.augmentation import crop_and_flip
 from dsqformat.condense.networks import build_network
+from dsqformat.condense.outputs import (
+    OnProgress,
+    OutputBatch,
+    Record,
+    network_outputs,
+    output_batch,
+)
 from dsqformat.condense.pictures import PictureSet, labels_of
-from dsqformat.condense.proxy import Proxy, channel_statistics, evaluating, first_pictures
+from dsqformat.condense.proxy import Proxy, channel_statistics, first_pictures
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible, stream
-from dsqformat.errors import ModelError, SourceError
+from dsqformat.errors import SourceError
 
-OnProgress = Callable[[str, int, int | None], None]
 Weights = dict[str, torch.Tensor]
 
-_SCORING_BATCH: Final = 256
 _WARMUP: Final = 0.25
 _ORDER, _AUGMENTATION = 0, 1
-
-
-@dataclass(frozen=True)
-class OutputBatch:
-    """What a network made of some samples.
-
-    Attributes:
-        epoch: from 0; of a finished network the number of its epochs.
-        indices: int64, shape (b,), positions in the picture set.
-        logits: float32, shape (b, classes).
-        labels: int64, shape (b,).
-        hidden: float32, shape (b, d), what entered the last layer.
-    """
-
-    epoch: int
-    indices: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    hidden: NDArray[np.float32]
-
-
-Record = Callable[[OutputBatch], None]
 
 
 @dataclass(frozen=True)
@@ -192,41 +175,6 @@ def train_proxy(
         return run.train()
 
 
-def network_outputs(
-    proxy: Proxy,
-    pictures: PictureSet,
-    *,
-    epoch: int = 0,
-    batch_size: int = _SCORING_BATCH,
-    threads: int | None = DEFAULT_THREADS,
-    progress: OnProgress | None = None,
-) -> Iterator[OutputBatch]:
-    """Yield what a network makes of the unchanged pictures, in their order.
-
-    Args:
-        proxy: used in evaluation mode.
-        pictures: labels are optional here; without any, those yielded are -1.
-        epoch: to write into the batches.
-        batch_size: pictures at a time.
-        threads: of one operation on the CPU; None: as torch is set.
-        progress: called with a stage, samples done and samples in all.
-
-    Raises:
-        ModelError: an output is NaN or infinite.
-    """
-    begin = 0
-    for batch in pictures.batches(batch_size):
-        # Entered anew for each batch: a generator may be left at any time.
-        with reproducible(0, threads), evaluating(proxy), torch.no_grad():
-            hidden, logits = proxy.outputs(proxy.tensor(batch))
-        indices = np.arange(begin, begin + len(batch))
-        labels = np.full(len(batch), -1) if pictures.labels is None else pictures.labels[indices]
-        yield _output_batch(epoch, indices, labels, hidden, logits)
-        begin += len(batch)
-        if progress is not None:
-            progress("outputs", begin, len(pictures))
-
-
 def repeated_outputs(
     pictures: PictureSet,
     network: str = "small-resnet",
@@ -353,7 +301,7 @@ class _Run:
         self.optimizer.zero_grad()
         hidden, logits = self.proxy.outputs(self.proxy.tensor(batch))
         loss = functional.cross_entropy(logits, torch.from_numpy(labels).to(logits.device))
-        outputs = _output_batch(epoch, indices, labels, hidden, logits)
+        outputs = output_batch(epoch, indices, labels, hidden, logits)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
@@ -368,21 +316,3 @@ def one_cycle(share: float) -> float:
     if share < _WARMUP:
         return 0.04 + 0.96 * share / _WARMUP
     return 0.5 + 0.5 * math.cos(math.pi * (share - _WARMUP) / (1 - _WARMUP))
-
-
-def _output_batch(
-    epoch: int,
-    indices: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    hidden: torch.Tensor,
-    logits: torch.Tensor,
-) -> OutputBatch:
-    values = logits.detach().float().cpu().numpy()
-    features = hidden.detach().float().cpu().numpy().reshape(len(values), -1)
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        raise ModelError(
-            f"epoch {epoch}, sample {int(indices[finite.argmin()])}: the network's output is NaN "
-            "or infinite; use a smaller learning rate, or look at this sample's values"
-        )
-    return OutputBatch(epoch, indices, values, labels, features)

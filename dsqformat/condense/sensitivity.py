@@ -17,9 +17,10 @@ from dsqformat.condense.gradient_engines import (
     layer_pairs,
 )
 from dsqformat.condense.gradient_pairs import GradientPairs, joined_pairs
+from dsqformat.condense.outputs import OnProgress
 from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.condense.proxy import Proxy, evaluating
-from dsqformat.condense.proxy_training import OnProgress, Weights
+from dsqformat.condense.proxy_training import Weights
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.condense.round_trips import RoundTrip
 from dsqformat.errors import ModelError, SourceError

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from dsqformat.condense.masked_autoencoder import MaeShape, MaskedAutoencoder, cut_patches
+from dsqformat.condense.outputs import OnProgress
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import first_pictures
-from dsqformat.condense.proxy_training import OnProgress, one_cycle
+from dsqformat.condense.proxy_training import one_cycle
 from dsqformat.condense.reconstruction import (
     TINY_MEAN,
     TINY_STD,

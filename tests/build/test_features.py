@@ -19,7 +19,7 @@ def made():
 @pytest.mark.torch
 def test_embeddings_are_what_enters_the_last_layer(made, tmp_path):
     from dsqformat.condense.features import write_embeddings
-    from dsqformat.condense.proxy_training import network_outputs
+    from dsqformat.condense.outputs import network_outputs
 
     pictures, proxy = made
     features = write_embeddings(proxy, pictures, tmp_path / "e.npy")

@@ -15,13 +15,13 @@ from dsqformat.condense.networks import (  # noqa: E402
     resnet18_cifar,
     save_weights,
 )
+from dsqformat.condense.outputs import network_outputs  # noqa: E402
 from dsqformat.condense.pictures import ArrayPictures  # noqa: E402
 from dsqformat.condense.proxy import Proxy, channel_statistics, evaluating  # noqa: E402
 from dsqformat.condense.proxy_training import (  # noqa: E402
     TrainingOptions,
     load_checkpoint,
     make_proxy,
-    network_outputs,
     one_cycle,
     repeated_outputs,
     train_proxy,
