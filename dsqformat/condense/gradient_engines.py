@@ -153,12 +153,11 @@ def _known_layer(proxy: Proxy, name: str) -> nn.Module:
             f"layer {name.removeprefix('network.')!r}: the network has none of this name; "
             f"it has {', '.join(have)[:300]}"
         )
-    plain_convolution = (
-        isinstance(layer, nn.Conv2d)
-        and layer.padding_mode == "zeros"
-        and not isinstance(layer.padding, str)
-    )
-    if not (plain_convolution or isinstance(layer, nn.Linear | _BatchNorm)):
+    # Classes derived from these compute something else, such as an activation on top.
+    known = type(layer) in (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if isinstance(layer, nn.Conv2d):
+        known = known and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if not known:
         raise ModelError(
             f"layer {name.removeprefix('network.')!r} is a {type(layer).__name__}; engine 'layers' "
             f"knows Linear, Conv2d with zeros around and BatchNorm; {_OTHER_ENGINE}"

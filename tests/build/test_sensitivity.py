@@ -306,6 +306,24 @@ def test_layers_that_run_twice_are_refused():
     assert len(sensitivity(proxy, pictures, lsq_round_trip(3), engine="full")) == 4
 
 
+def test_layers_that_compute_more_than_their_class_are_refused():
+    """As those of some libraries, whose normalisation ends in an activation."""
+
+    class NormAndActivation(nn.BatchNorm2d):
+        def forward(self, values):
+            return torch.relu(super().forward(values))
+
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), NormAndActivation(4), nn.Flatten(), nn.Linear(144, 3)
+    )
+    pictures = striped_set(4)
+    proxy = make_proxy(pictures, network)
+    with pytest.raises(ModelError, match="'1' is a NormAndActivation.*engine='full'"):
+        sensitivity(proxy, pictures, lsq_round_trip(3), engine="layers")
+    chosen = sensitivity(proxy, pictures, lsq_round_trip(3), engine="layers", layers=["0", "3"])
+    assert (chosen > 0).all()
+
+
 def test_labels_must_be_there_and_fit():
     pictures, labels = striped_pictures(6)
     proxy = make_proxy(ArrayPictures(pictures, labels))
