@@ -10,6 +10,7 @@
       SourceError               input that cannot be read as samples      -> see the message
       SampleError               a sample that cannot be written           -> mend or skip it
       TargetError               a size or fidelity that cannot be met     -> ask for another
+      SelectionError(ValueError) samples cannot be chosen so with these   -> see the message
       UnknownKeyError(KeyError) no sample has this key
 
 Wrong arguments are plain `ValueError` or `TypeError`.
@@ -27,6 +28,7 @@ __all__ = [
     "FetchError",
     "PublishConflictError",
     "SampleError",
+    "SelectionError",
     "SourceError",
     "TargetError",
     "TruncatedShardError",
@@ -112,6 +114,10 @@ class SampleError(DsqError):
 
 class TargetError(DsqError):
     """A size or a fidelity cannot be met with these samples."""
+
+
+class SelectionError(DsqError, ValueError):
+    """Features, scores, labels or amounts do not allow the selection that was asked for."""
 
 
 class UnknownKeyError(DsqError, KeyError):

@@ -7,6 +7,7 @@ the former two is never imported, because it needs Cython and would be slow beyo
 same bits, up to 1.5 times faster.
 The modules `block_*` are the loops of the quantizer `block`, with shared functions in `.pxd` files;
 NumPy's part of that work is in `dsqformat.coding.block`.
+`graph_cut` chooses samples, for `dsqformat.select`; `plain_graph_cut` is the same in NumPy.
 The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
 """
 
@@ -33,6 +34,7 @@ __all__ = [
     "dequantize_uint8",
     "encode_streams",
     "find_nearest",
+    "graph_cut_kernel",
     "join_uint8",
     "join_uint16",
     "measure",
@@ -57,7 +59,7 @@ def _use_compiled() -> bool:
     # The kernels write words where values are meant, which needs little-endian memory.
     if os.environ.get("DSQ_KERNELS") == "plain" or sys.byteorder != "little":
         return False
-    if all(map(_is_compiled, ("bits", "dequant", "patches", *_RANS, *_BLOCK))):
+    if all(map(_is_compiled, ("bits", "dequant", "graph_cut", "patches", *_RANS, *_BLOCK))):
         return True
     warnings.warn(
         "dsqformat: its kernels are not compiled, NumPy does their work, many times slower; "
@@ -93,6 +95,12 @@ def block_kernel(name: str) -> ModuleType | None:
     wide = f"{name}_avx2"
     found = wide if _has_avx2() and _is_compiled(wide) else name
     return importlib.import_module(f"dsqformat.kernels.{found}")
+
+
+def graph_cut_kernel() -> ModuleType:
+    """Return the loops of GraphCut, compiled or in NumPy; only selection imports them."""
+    name = "graph_cut" if COMPILED else "plain_graph_cut"
+    return importlib.import_module(f"dsqformat.kernels.{name}")
 
 
 if COMPILED:
