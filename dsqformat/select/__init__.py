@@ -10,10 +10,19 @@ from dsqformat.select.allocation import (
     solve_level,
     squared_error_of,
 )
+from dsqformat.select.apportion import apportion
 from dsqformat.select.bin_sizes import bin_size_table
 from dsqformat.select.bins import Bins, estimate_bins, make_bins
 from dsqformat.select.cut_cost import CutCost
+from dsqformat.select.importance import (
+    bin_means,
+    contrastive_diversity,
+    diversity_by_mean_cosine,
+    importance_of,
+)
 from dsqformat.select.points import LastLayerGradients
+from dsqformat.select.sampling import bin_quotas, sample_bins, sample_bins_adaptively
+from dsqformat.select.texture import patch_count, texture
 
 __all__ = [
     "Bins",
@@ -22,12 +31,22 @@ __all__ = [
     "LevelSearch",
     "Window",
     "allocate",
+    "apportion",
+    "bin_means",
+    "bin_quotas",
     "bin_size_table",
+    "contrastive_diversity",
+    "diversity_by_mean_cosine",
     "estimate_bins",
+    "importance_of",
     "interpolated",
     "make_bins",
     "mixed_settings",
+    "patch_count",
     "psnr_of",
+    "sample_bins",
+    "sample_bins_adaptively",
     "solve_level",
     "squared_error_of",
+    "texture",
 ]
