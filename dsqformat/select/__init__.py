@@ -14,6 +14,7 @@ from dsqformat.select.apportion import apportion
 from dsqformat.select.bin_sizes import bin_size_table
 from dsqformat.select.bins import Bins, estimate_bins, make_bins
 from dsqformat.select.cut_cost import CutCost
+from dsqformat.select.dynamics import Accumulator, Batch, TrainingDynamics
 from dsqformat.select.importance import (
     bin_means,
     contrastive_diversity,
@@ -22,13 +23,33 @@ from dsqformat.select.importance import (
 )
 from dsqformat.select.points import LastLayerGradients
 from dsqformat.select.sampling import bin_quotas, sample_bins, sample_bins_adaptively
+from dsqformat.select.score_file import ScoreTable, read_scores, write_scores
+from dsqformat.select.scores import (
+    Aum,
+    El2n,
+    Entropy,
+    Forgetting,
+    Grand,
+    Tdds,
+    gradient_norms,
+)
 from dsqformat.select.texture import patch_count, texture
 
 __all__ = [
+    "Accumulator",
+    "Aum",
+    "Batch",
     "Bins",
     "CutCost",
+    "El2n",
+    "Entropy",
+    "Forgetting",
+    "Grand",
     "LastLayerGradients",
     "LevelSearch",
+    "ScoreTable",
+    "Tdds",
+    "TrainingDynamics",
     "Window",
     "allocate",
     "apportion",
@@ -38,15 +59,18 @@ __all__ = [
     "contrastive_diversity",
     "diversity_by_mean_cosine",
     "estimate_bins",
+    "gradient_norms",
     "importance_of",
     "interpolated",
     "make_bins",
     "mixed_settings",
     "patch_count",
     "psnr_of",
+    "read_scores",
     "sample_bins",
     "sample_bins_adaptively",
     "solve_level",
     "squared_error_of",
     "texture",
+    "write_scores",
 ]
