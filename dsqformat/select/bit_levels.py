@@ -53,10 +53,10 @@ def two_bit_levels(
     if not low <= mean <= high:
         raise SelectionError(f"average bits: got {average}, expected {low} to {high}")
     share = (mean - low) / (high - low) if high > low else Fraction(1)
-    return bit_levels(sensitivity, [(high, share), (low, 1 - share)], labels)
+    return ranked_bit_levels(sensitivity, [(high, share), (low, 1 - share)], labels)
 
 
-def bit_levels(
+def ranked_bit_levels(
     sensitivity: NDArray[Any],
     levels: Sequence[tuple[int, Ratio]],
     labels: NDArray[Any] | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SelectionError
-from dsqformat.select.apportion import apportion
+from dsqformat.select.apportionment import apportion
 from dsqformat.select.labels import class_codes
 from dsqformat.select.ratios import Ratio, keep_count, share_count
 from dsqformat.select.streams import keyed_order

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SelectionError
-from dsqformat.select.apportion import apportion
+from dsqformat.select.apportionment import apportion
 from dsqformat.select.bins import Bins
 from dsqformat.select.labels import class_codes
 from dsqformat.select.ratios import Ratio, exact_ratio, keep_count

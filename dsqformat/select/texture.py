@@ -15,7 +15,7 @@ _LUMA: Final = (0.299, 0.587, 0.114)
 _CHUNK_PIXELS: Final = 1 << 20
 
 
-def texture(images: NDArray[Any], *, patch_side: int = PATCH_SIDE) -> NDArray[np.float64]:
+def texture_scores(images: NDArray[Any], *, patch_side: int = PATCH_SIDE) -> NDArray[np.float64]:
     """Return the mean of |Sobel x| / 2 + |Sobel y| / 2 over the patches of each picture.
 
     Each patch is a picture of its own, with borders reflected about their pixels. What is left

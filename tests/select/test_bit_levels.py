@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from dsqformat.errors import SelectionError, TargetError
 from dsqformat.select import (
-    bit_levels,
     bits_by_class,
     budgeted_bit_levels,
     gradient_distance,
@@ -18,6 +17,7 @@ from dsqformat.select import (
     gradient_distance_from_sums,
     last_layer_distance,
     last_layer_residuals,
+    ranked_bit_levels,
     two_bit_levels,
 )
 from dsqformat.select.ratios import exact_ratio
@@ -88,8 +88,8 @@ def test_a_class_may_lose_all_unless_each_is_divided():
 def test_levels_by_rank(values, parts, per_class):
     levels = [(2 * i, Fraction(part, sum(parts))) for i, part in enumerate(parts, 1)]
     labels = np.arange(len(values)) % 2 if per_class else None
-    bits = bit_levels(values, levels[::-1], labels)
-    assert (bits == bit_levels(values, levels, labels)).all()
+    bits = ranked_bit_levels(values, levels[::-1], labels)
+    assert (bits == ranked_bit_levels(values, levels, labels)).all()
     mean = sum(b * share for b, share in levels)
     assert bits.sum() <= len(values) * mean
     assert bits.sum() > len(values) * mean - 2 * len(parts) * (2 if per_class else 1)
@@ -101,8 +101,8 @@ def test_levels_by_rank(values, parts, per_class):
 def test_two_levels_are_levels():
     values = np.random.default_rng(0).random(37)
     expected = two_bit_levels(values, 10, 6, 7)
-    assert (bit_levels(values, [(10, "0.25"), (6, 0.75)]) == expected).all()
-    thirds = bit_levels(values[:30], [(8, "1/3"), (4, "1/3"), (0, "1/3")])
+    assert (ranked_bit_levels(values, [(10, "0.25"), (6, 0.75)]) == expected).all()
+    thirds = ranked_bit_levels(values[:30], [(8, "1/3"), (4, "1/3"), (0, "1/3")])
     assert np.unique(thirds, return_counts=True)[1].tolist() == [10, 10, 10]
 
 
@@ -125,9 +125,9 @@ def test_levels_that_cannot_be(arguments, message):
 
 def test_shares_that_do_not_make_one():
     with pytest.raises(SelectionError, match=r'make 0\.99, expected 1; write thirds as "1/3"'):
-        bit_levels([1.0], [(8, 0.33), (4, 0.33), (2, 0.33)])
+        ranked_bit_levels([1.0], [(8, 0.33), (4, 0.33), (2, 0.33)])
     with pytest.raises(SelectionError, match=r"share of a level: got 3/2, expected 0 to 1"):
-        bit_levels([1.0], [(8, 1.5), (4, -0.5)])
+        ranked_bit_levels([1.0], [(8, 1.5), (4, -0.5)])
 
 
 # A budget of bytes -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dsqformat.select import (
     diversity_by_mean_cosine,
     importance_of,
     patch_count,
-    texture,
+    texture_scores,
 )
 
 # Per bin, from the saved scores of the authors of adaptive sampling.
@@ -36,10 +36,10 @@ IMPORTANCE = [1, 0.985, 1.031, 1.182, 1.094, 1.176, 1.083, 1.089, 1.011, 1]
 @pytest.mark.parametrize("height", [1, 2, 8, 31])
 def test_a_ramp_has_its_slope(height):
     ramp = np.tile(np.arange(8) * 0.1, (height, 1))[None]
-    assert texture(ramp)[0] == pytest.approx(0.3, abs=1e-12)
-    assert texture(ramp.swapaxes(1, 2))[0] == pytest.approx(0.3, abs=1e-12)
+    assert texture_scores(ramp)[0] == pytest.approx(0.3, abs=1e-12)
+    assert texture_scores(ramp.swapaxes(1, 2))[0] == pytest.approx(0.3, abs=1e-12)
     color = np.repeat(ramp[..., None], 3, axis=3)
-    assert texture(color)[0] == pytest.approx(0.3, abs=1e-12)
+    assert texture_scores(color)[0] == pytest.approx(0.3, abs=1e-12)
 
 
 def literal_texture(image, side):
@@ -72,7 +72,7 @@ SMOOTH = [(-1, 1), (0, 2), (1, 1)]
 @settings(max_examples=40)
 def test_texture_is_what_the_pixels_say(height, width, side, seed):
     image = np.random.default_rng(seed).random((height, width))
-    assert texture(image[None], patch_side=side)[0] == pytest.approx(
+    assert texture_scores(image[None], patch_side=side)[0] == pytest.approx(
         literal_texture(image, side), abs=1e-12
     )
     patches = -(-max(1, height // side) // 1) * max(1, width // side)
@@ -83,15 +83,17 @@ def test_bytes_are_hundreds_and_grays_are_weighed():
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (5, 70, 40, 3)).astype("u1")
     gray = images / 255 @ [0.299, 0.587, 0.114]
-    np.testing.assert_allclose(texture(images), texture(gray), atol=1e-12)
+    np.testing.assert_allclose(texture_scores(images), texture_scores(gray), atol=1e-12)
     np.testing.assert_allclose(
-        texture(images), [literal_texture(g[:64, :32], 32) for g in gray], atol=1e-12
+        texture_scores(images), [literal_texture(g[:64, :32], 32) for g in gray], atol=1e-12
     )
-    assert texture(images[:0]).shape == (0,)
-    assert texture(np.full((2, 9, 9), 7, "u1")).tolist() == [0, 0]
+    assert texture_scores(images[:0]).shape == (0,)
+    assert texture_scores(np.full((2, 9, 9), 7, "u1")).tolist() == [0, 0]
     # One picture at a time is the same as many.
     large = rng.random((3, 1100, 1000)).astype("f4")
-    np.testing.assert_array_equal(texture(large), [texture(x[None])[0] for x in large])
+    np.testing.assert_array_equal(
+        texture_scores(large), [texture_scores(x[None])[0] for x in large]
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_bytes_are_hundreds_and_grays_are_weighed():
 )
 def test_what_are_no_pictures(images, message):
     with pytest.raises(SelectionError, match=message):
-        texture(images)
+        texture_scores(images)
 
 
 def test_means_of_bins_weigh_by_patches():
