@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from dsqformat.errors import SelectionError
+
+# Exponents of more digits would take all memory.
+_NUMBER: Final = re.compile(
+    r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})(e[+-]?\d{1,3})?|[+-]?\d{1,40}/\d{1,40}",
+    re.IGNORECASE,
+)
 
 Ratio: TypeAlias = float | int | str | Decimal | Fraction
 
@@ -22,10 +29,15 @@ def exact_ratio(value: Ratio, what: str = "ratio") -> Fraction:
     Raises:
         SelectionError: it is no finite number.
     """
+    if isinstance(value, Fraction):
+        return value
+    text = str(value).strip()
     try:
-        return Fraction(value if isinstance(value, Fraction) else str(value))
-    except (ValueError, ZeroDivisionError, InvalidOperation) as error:
-        raise SelectionError(f"{what}: got {value!r}, expected a finite number") from error
+        if _NUMBER.fullmatch(text):
+            return Fraction(text)
+    except ZeroDivisionError:
+        pass
+    raise SelectionError(f"{what}: got {text[:50]!r}, expected a finite number")
 
 
 def share_count(share: Ratio, count: int, what: str = "share") -> int:

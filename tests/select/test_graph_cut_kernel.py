@@ -1,6 +1,7 @@
 """The kernel of GraphCut compiled, uncompiled and in NumPy: the same bits."""
 
 import threading
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from dsqformat import kernels
 from dsqformat.kernels import plain_graph_cut
-from kernel_model import SOURCES, load
+from kernel_model import ROOT, SOURCES, load
 
 
 def compiled():
@@ -18,12 +19,22 @@ def compiled():
     return kernels.graph_cut_kernel()
 
 
+def checked():
+    """That of `make checked`, which checks its bounds."""
+    folder, source = ROOT / "build" / "checked" / "dsqformat" / "kernels", SOURCES / "graph_cut.py"
+    for path in (folder / f"graph_cut{suffix}" for suffix in EXTENSION_SUFFIXES):
+        if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
+            return load("checked.graph_cut", path)
+    pytest.skip("not built: make checked")
+    return None
+
+
 def uncompiled():
     pytest.importorskip("cython")
     return load("uncompiled_graph_cut", SOURCES / "graph_cut.py")
 
 
-@pytest.fixture(scope="module", params=[compiled, uncompiled])
+@pytest.fixture(scope="module", params=[compiled, checked, uncompiled])
 def run(request):
     """The kernel, in one of the ways to run it."""
     return request.param()

@@ -107,9 +107,14 @@ def test_ratios_mean_what_was_written():
     assert int(0.29 * 100) == 28
     assert keep_count(0.125, 500) == 62
     assert keep_count(1, 7) == 7
+    assert exact_ratio(1e-05) == exact_ratio(" 1/100000 ") == exact_ratio(".00001")
+    assert exact_ratio(5e-324) > 0
 
 
-@pytest.mark.parametrize("ratio", [0, -0.1, 1.01, 12.5, float("nan"), float("inf"), "much", "1/0"])
+NO_RATIOS = [0, -0.1, 1.01, 12.5, float("nan"), float("inf"), "much", "1/0", "1e-99999999"]
+
+
+@pytest.mark.parametrize("ratio", NO_RATIOS)
 def test_keep_ratios_out_of_range(ratio):
     with pytest.raises(SelectionError, match=r"expected more than 0 and at most 1|a finite number"):
         keep_count(ratio, 100)
