@@ -1,6 +1,7 @@
 """Bins by GraphCut: the papers' formula to the letter, ties, sizes, invariances, errors."""
 
 import itertools
+import os
 import threading
 from fractions import Fraction
 
@@ -19,6 +20,8 @@ from dsqformat.select import (
 from dsqformat.select.graph_cut import greedy_order
 from dsqformat.select.points import METRICS, points_of
 from literal_cut import literal_order
+
+SOAK = os.environ.get("DSQ_SOAK") == "1"
 
 metrics = st.sampled_from(METRICS)
 
@@ -61,7 +64,7 @@ def cuts(draw, most=14):
 
 
 @given(cuts(), metrics, st.sampled_from(["f4", "f8"]))
-@settings(max_examples=200)
+@settings(max_examples=5000 if SOAK else 100)
 def test_degenerate_features_in_the_order_of_the_formula(drawn, metric, dtype):
     features, sizes = drawn
     expected = literal_order(fractions(features), sizes, metric)
@@ -69,7 +72,7 @@ def test_degenerate_features_in_the_order_of_the_formula(drawn, metric, dtype):
 
 
 @given(st.integers(0, 2**32), st.integers(2, 24), st.integers(1, 40), metrics)
-@settings(max_examples=60)
+@settings(max_examples=500 if SOAK else 20)
 def test_random_features_in_the_order_of_the_formula(seed, count, width, metric):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((count, width)) + rng.integers(0, 3)
@@ -124,7 +127,7 @@ def test_hundreds_of_samples_in_the_order_of_the_formula(seed, metric):
 
 
 @given(cuts(most=9), cuts(most=9), metrics)
-@settings(max_examples=100)
+@settings(max_examples=3000 if SOAK else 50)
 def test_gradients_in_the_order_of_what_they_stand_for(drawn, hidden, metric):
     (residuals, sizes), hiddens = drawn, hidden[0]
     hiddens = np.resize(hiddens, (len(residuals), hiddens.shape[1]))
@@ -199,7 +202,6 @@ def test_equal_samples_come_in_their_order(metric):
 
 
 @given(st.integers(0, 2**32), metrics, st.booleans())
-@settings(max_examples=30)
 def test_threads_do_not_matter(seed, metric, per_class):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((600, 33)).astype("f4") * 10
@@ -221,7 +223,6 @@ def test_threads_do_not_matter(seed, metric, per_class):
     bin_count=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=50)
 def test_bins_hold_everything_once_and_each_class_evenly(counts, bin_count, seed):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat([f"c{i}" for i in range(len(counts))], counts))

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsqformat.errors import SelectionError, TargetError
@@ -148,7 +148,6 @@ def tables(draw):
 
 
 @given(tables())
-@settings(max_examples=60)
 def test_budgets_are_kept_and_more_bytes_never_hurt(drawn):
     nbytes, distortion = drawn
     widths = [0, 2, 4, 8, 16][: nbytes.shape[1]]
@@ -168,7 +167,6 @@ def test_budgets_are_kept_and_more_bytes_never_hurt(drawn):
 
 
 @given(tables())
-@settings(max_examples=40)
 def test_budgets_are_spent_about_as_well_as_can_be(drawn):
     nbytes, distortion = (table[:4] for table in drawn)
     rows = np.arange(len(nbytes))
@@ -214,7 +212,6 @@ def exact_distance(g1, g2):
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0, 1e-7, 1e-5, 1e-2, 1, 100]))
-@settings(max_examples=80)
 def test_distances_are_right_where_one_less_cosine_cancels(seed, noise):
     rng = np.random.default_rng(seed)
     g1 = rng.standard_normal((4, 30))

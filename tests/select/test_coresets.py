@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsqformat.errors import SelectionError
@@ -88,7 +88,6 @@ def literal_ccs_sizes(values, quota, strata):
     st.floats(0.1, 1),
     st.sampled_from(["highest", "lowest"]),
 )
-@settings(max_examples=150)
 def test_ccs_is_its_loop(scores, beta, strata, ratio, hardest):
     count, kept = len(scores), kept_of(ratio, len(scores))
     dropped = int(exact_ratio(beta) * count)

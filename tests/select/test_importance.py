@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsqformat.errors import SelectionError
@@ -69,7 +69,6 @@ SMOOTH = [(-1, 1), (0, 2), (1, 1)]
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9), st.integers(0, 99))
-@settings(max_examples=40)
 def test_texture_is_what_the_pixels_say(height, width, side, seed):
     image = np.random.default_rng(seed).random((height, width))
     assert texture_scores(image[None], patch_side=side)[0] == pytest.approx(
@@ -139,7 +138,6 @@ def test_the_vectors_of_the_mean_cosine():
 
 
 @given(st.integers(0, 2**32), st.integers(1, 3))
-@settings(max_examples=40)
 def test_the_closed_form_is_the_mean_of_the_matrix(seed, views):
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((views, 20, 5)) + 1
@@ -155,7 +153,6 @@ def test_the_closed_form_is_the_mean_of_the_matrix(seed, views):
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.07, 0.5, 3.0]))
-@settings(max_examples=40)
 def test_contrast_is_the_equation(seed, temperature):
     rng = np.random.default_rng(seed)
     x, other = rng.standard_normal((2, 11, 4))

@@ -1,5 +1,6 @@
 """Quotas with exact totals, and the samples drawn by them."""
 
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +19,8 @@ from dsqformat.select import (
 )
 from dsqformat.select.ratios import exact_ratio, keep_count, share_count
 from dsqformat.select.streams import keyed_order
+
+SOAK = os.environ.get("DSQ_SOAK") == "1"
 
 # Recovered from what the authors of adaptive sampling published.
 IMPORTANCE = [1, 0.985, 1.031, 1.182, 1.094, 1.176, 1.083, 1.089, 1.011, 1]
@@ -41,7 +44,7 @@ weights = st.one_of(st.integers(0, 9), st.floats(0, 1e6), st.fractions(0, 9))
 
 
 @given(st.lists(st.tuples(weights, st.integers(0, 50)), min_size=1, max_size=12), st.floats(0, 1))
-@settings(max_examples=300)
+@settings(max_examples=5000 if SOAK else 100)
 def test_totals_are_exact_and_nobody_gets_more_than_there_is(cells, share):
     shares, sizes = zip(*cells, strict=True)
     total = int(share * sum(sizes))
@@ -151,7 +154,6 @@ def test_streams_are_permutations_that_differ_by_their_key():
     seed=st.integers(0, 99),
     choice=st.sampled_from(["random", "rank"]),
 )
-@settings(max_examples=150)
 def test_uniform_samples_have_the_exact_total_and_every_cell_its_share(
     sizes, classes, ratio, seed, choice
 ):
@@ -243,7 +245,6 @@ def test_the_equation_by_the_letter_knows_no_total():
     ratio=st.floats(0.2, 1),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=100)
 def test_adaptive_samples_have_the_exact_total(sizes, mode, alpha, ratio, seed):
     rng = np.random.default_rng(seed)
     bins, values = some_bins(sizes, seed), rng.random(len(sizes)) * 2

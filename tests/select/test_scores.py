@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsqformat.errors import SelectionError, SourceError
@@ -50,7 +50,6 @@ def histories(draw, fewest=1):
 
 
 @given(histories(), st.integers(1, 12), st.integers(0, 9))
-@settings(max_examples=80)
 def test_scores_are_their_definitions(drawn, batch, seed):
     logits, p, labels = drawn
     epochs, count, _ = p.shape
@@ -106,7 +105,6 @@ def literal_tdds(p, window, decay=0.9):
 
 
 @given(histories(fewest=3), st.integers(3, 10), st.integers(1, 12))
-@settings(max_examples=60)
 def test_tdds_is_its_windows(drawn, window, batch):
     _, p, labels = drawn
     epochs, count, classes = p.shape
