@@ -16,7 +16,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 KERNELS = Path("dsqformat/kernels")
-WIDE = ("block_decode", "block_forward", "dequant")  # faster with registers of 256 bits
+WIDE = ("block_decode", "block_forward", "dequant", "graph_cut")  # faster with 256-bit registers
 HOSTILE = ("block_decode", "dequant", "patches", "rans_decode")  # get to see the bytes of strangers
 MODES: dict[str, dict[str, object]] = {
     "fast": {"boundscheck": False, "cdivision": True, "initializedcheck": False},

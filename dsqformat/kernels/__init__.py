@@ -100,6 +100,8 @@ def block_kernel(name: str) -> ModuleType | None:
 def graph_cut_kernel() -> ModuleType:
     """Return the loops of GraphCut, compiled or in NumPy; only selection imports them."""
     name = "graph_cut" if COMPILED else "plain_graph_cut"
+    if COMPILED and _has_avx2() and _is_compiled("graph_cut_avx2"):
+        name = "graph_cut_avx2"
     return importlib.import_module(f"dsqformat.kernels.{name}")
 
 

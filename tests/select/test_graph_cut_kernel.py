@@ -1,5 +1,6 @@
 """The kernel of GraphCut compiled, uncompiled and in NumPy: the same bits."""
 
+import importlib
 import threading
 from importlib.machinery import EXTENSION_SUFFIXES
 
@@ -14,9 +15,17 @@ from kernel_model import ROOT, SOURCES, load
 
 
 def compiled():
+    """For the widest registers there are."""
     if not kernels.COMPILED:
         pytest.skip("the kernels are not compiled here")
     return kernels.graph_cut_kernel()
+
+
+def narrow():
+    """For those that every processor has."""
+    if not kernels.COMPILED:
+        pytest.skip("the kernels are not compiled here")
+    return importlib.import_module("dsqformat.kernels.graph_cut")
 
 
 def checked():
@@ -34,7 +43,7 @@ def uncompiled():
     return load("uncompiled_graph_cut", SOURCES / "graph_cut.py")
 
 
-@pytest.fixture(scope="module", params=[compiled, checked, uncompiled])
+@pytest.fixture(scope="module", params=[compiled, narrow, checked, uncompiled])
 def run(request):
     """The kernel, in one of the ways to run it."""
     return request.param()
