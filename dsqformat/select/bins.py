@@ -20,7 +20,7 @@ from dsqformat.errors import SelectionError
 from dsqformat.select.bin_sizes import SizeRule, bin_size_table
 from dsqformat.select.cut_cost import CutCost, cost_of, row_steps, usable_cores
 from dsqformat.select.graph_cut import greedy_order
-from dsqformat.select.labels import class_codes
+from dsqformat.select.per_sample import class_codes
 from dsqformat.select.points import (
     METRICS,
     Features,

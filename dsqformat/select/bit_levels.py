@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from dsqformat.errors import SelectionError
 from dsqformat.select.allocation import allocate
-from dsqformat.select.coresets import checked_scores
-from dsqformat.select.labels import class_codes
+from dsqformat.select.per_sample import checked_scores, class_codes
 from dsqformat.select.ratios import Ratio, exact_ratio
 
 DROPPED: Final = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsqformat.errors import SelectionError
 from dsqformat.select.apportionment import apportion
-from dsqformat.select.labels import class_codes
+from dsqformat.select.per_sample import checked_scores, class_codes
 from dsqformat.select.ratios import Ratio, keep_count, share_count
 from dsqformat.select.streams import keyed_order
 
@@ -144,27 +144,6 @@ def ccs_coreset(
         return _stratified(pool, values[pool], quota, strata, seed, code)
 
     return _by_class(len(values), keep_ratio, labels, balance, choose)
-
-
-def checked_scores(scores: NDArray[Any], what: str = "scores") -> NDArray[np.float64]:
-    """Return scores as float64.
-
-    Raises:
-        SelectionError: they are not one finite number per sample.
-    """
-    array = np.asarray(scores)
-    if array.ndim != 1 or not len(array) or array.dtype.kind not in "fiub":
-        raise SelectionError(
-            f"{what}: got {array.dtype} of shape {array.shape}, expected one number per sample"
-        )
-    values = array.astype("f8")
-    if not np.isfinite(values).all():
-        wrong = int((~np.isfinite(values)).argmax())
-        raise SelectionError(
-            f"{what}: that of sample {wrong} is NaN or infinite; leave the sample out, or look for "
-            "a training that has diverged"
-        )
-    return values
 
 
 def _by_class(

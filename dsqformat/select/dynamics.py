@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SelectionError
+from dsqformat.select.probabilities import softmax
 
 # How far the probabilities of a sample may be from a sum of 1: they may have been half precision.
 _SLACK: Final = 0.02
@@ -158,13 +159,6 @@ class TrainingDynamics:
                 )
             return Batch(places, classes, outputs, None, epoch)
         return Batch(places, classes, softmax(outputs), outputs, epoch)
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return probabilities: float64, rows of sum 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
 
 
 def _whole(values: NDArray[Any], what: str) -> NDArray[np.int64]:

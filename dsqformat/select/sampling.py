@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsqformat.errors import SelectionError
 from dsqformat.select.apportionment import apportion
 from dsqformat.select.bins import Bins
-from dsqformat.select.labels import class_codes
+from dsqformat.select.per_sample import class_codes
 from dsqformat.select.ratios import Ratio, exact_ratio, keep_count
 from dsqformat.select.streams import keyed_order
 

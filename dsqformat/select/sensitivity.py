@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import SelectionError
-from dsqformat.select.dynamics import softmax
+from dsqformat.select.probabilities import softmax
 
 
 def gradient_distance(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
