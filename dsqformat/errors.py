@@ -11,6 +11,7 @@
       SampleError               a sample that cannot be written           -> mend or skip it
       TargetError               a size or fidelity that cannot be met     -> ask for another
       ModelError                a network that cannot do what is asked    -> see the message
+      SelectionError(ValueError) samples cannot be chosen so with these   -> see the message
       UnknownKeyError(KeyError) no sample has this key
 
 Wrong arguments are plain `ValueError` or `TypeError`.
@@ -29,6 +30,7 @@ __all__ = [
     "ModelError",
     "PublishConflictError",
     "SampleError",
+    "SelectionError",
     "SourceError",
     "TargetError",
     "TruncatedShardError",
@@ -118,6 +120,10 @@ class TargetError(DsqError):
 
 class ModelError(DsqError):
     """A network or its weights cannot do what is asked of them."""
+
+
+class SelectionError(DsqError, ValueError):
+    """Features, scores, labels or amounts do not allow the selection that was asked for."""
 
 
 class UnknownKeyError(DsqError, KeyError):
