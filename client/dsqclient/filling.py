@@ -91,6 +91,6 @@ def _masks(chunk: Chunk, field: Field) -> NDArray[np.bool_] | list[NDArray[np.bo
     masks = chunk.masks.get(field.name)
     values = chunk.fields[field.name]
     if masks is None:
-        grids = [patch_grid(*value.shape[:2], field.patch or 1) for value in values]
-        masks = [np.ones(grid, "?") for grid in grids]
+        sides = [(value.shape[0], value.shape[1]) for value in values]
+        masks = [np.ones(patch_grid(*side, field.patch or 1), "?") for side in sides]
     return np.stack(masks) if isinstance(values, np.ndarray) and len(masks) else masks
