@@ -60,6 +60,11 @@ COMMANDS: dict[str, CommandInfo] = {
     "gc": CommandInfo(
         "Remove what no ref of a dataset reaches.", target="dsqformat.commands.gc:gc"
     ),
+    "evaluate": CommandInfo(
+        "Train on each of several datasets; compare accuracy and bytes.",
+        "build",
+        "dsqformat.condense.evaluate.command:evaluate",
+    ),
     "bench": CommandInfo(
         "Measure bytes and speed beside picture codecs.",
         "bench",

@@ -97,6 +97,7 @@ class DatasetPictures:
         side: scale pictures to side x side, or to (height, width); None: they have one size, and
             it stays.
         fill_in: puts something into patches that were left out; None: they stay 0.
+        layers: read only the first layers of every field; None: all.
         directory: of the temporary file; None: the system's.
 
     Raises:
@@ -111,12 +112,14 @@ class DatasetPictures:
         label: str | None = "label",
         side: int | tuple[int, int] | None = None,
         fill_in: FillIn | None = None,
+        layers: int | None = None,
         directory: str | None = None,
     ) -> None:
         self._dataset = dataset
         self._field = _picture_field(dataset, field)
         self._size = (side, side) if isinstance(side, int) else side
         self._fill_in = fill_in
+        self._layers = layers
         self._directory = directory
         self._spooled: ArrayPictures | None = None
         self.labels = None if label is None else _read_labels(dataset, label)
@@ -137,7 +140,7 @@ class DatasetPictures:
 
     def _decoded(self) -> Iterator[NDArray[Any]]:
         name = self._field.name
-        for chunk in self._dataset.iter_chunks(fields=[name]):
+        for chunk in self._dataset.iter_chunks(layers=self._layers, fields=[name]):
             yield self._filled(chunk, chunk.fields[name])
 
     def _filled(self, chunk: Chunk, values: Any) -> NDArray[Any]:
@@ -265,5 +268,5 @@ def _read_labels(dataset: Dataset, name: str) -> NDArray[np.int64]:
             f"no column {name!r} of int64 to take labels from; columns are {columns}: "
             "name one with label=, or label=None for pictures without labels"
         )
-    parts = [np.asarray(chunk.columns[name]) for chunk in dataset.iter_chunks(fields=[])]
+    parts = [np.asarray(chunk.columns[name]) for chunk in dataset.iter_chunks(layers=1, fields=[])]
     return checked_labels(np.concatenate(parts) if parts else np.empty(0, "i8"), len(dataset))

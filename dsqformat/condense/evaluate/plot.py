@@ -1,0 +1,77 @@
+"""Accuracy against bytes per sample as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dsqformat.condense.evaluate.baselines import UINT8
+from dsqformat.condense.evaluate.picture_files import FILE_KINDS
+from dsqformat.condense.evaluate.results import RowResult
+from dsqformat.condense.evaluate.rows import DATASET
+
+# Colours that the common kinds of colour blindness tell apart.
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    DATASET: {"color": "#d7191c", "marker": "o", "label": "DSQ datasets"},
+    UINT8: {"color": "#000000", "marker": "s", "label": "uint8, whole or at random"},
+    FILE_KINDS[0]: {"color": "#0072b2", "marker": "^", "label": "WebP files"},
+    FILE_KINDS[1]: {"color": "#777777", "marker": "v", "label": "JPEG files"},
+}
+_SIZE: Final = (9.0, 6.0)
+_DPI: Final = 110
+
+
+def draw_plot(path: Path, results: Sequence[RowResult]) -> None:
+    """Draw a point with its spread for each row.
+
+    Args:
+        path: .png, .svg or what else matplotlib writes.
+        results: at least one.
+
+    Raises:
+        ValueError: matplotlib writes no such files.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: Any = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "dsq"}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
+        axes: Any = figure.subplots()
+        for kind, style in _STYLES.items():
+            of_kind = [result for result in results if result.kind == kind]
+            if of_kind:
+                _draw_kind(axes, of_kind, style)
+        axes.set_xscale("log")
+        axes.set_xlabel(
+            f"bytes fetched per sample of the {results[0].of_count:,} of the largest row "
+            "(log scale)"
+        )
+        axes.set_ylabel(f"test accuracy, % (± of {len(results[0].runs)} seeds)")
+        axes.grid(visible=True, which="both", alpha=0.25)
+        axes.legend(loc="lower right", fontsize=9)
+        # Without a date the same results make the same file.
+        date = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        figure.savefig(path, metadata=date)
+
+
+def _draw_kind(axes: Any, results: Sequence[RowResult], style: dict[str, Any]) -> None:
+    axes.errorbar(
+        [result.nbytes_per_sample for result in results],
+        [100 * result.accuracy for result in results],
+        [0.0 if math.isnan(result.spread) else 100 * result.spread for result in results],
+        linestyle="none",
+        capsize=3,
+        **style,
+    )
+    for result in results:
+        axes.annotate(
+            result.label,
+            (result.nbytes_per_sample, 100 * result.accuracy),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=style["color"],
+        )

@@ -1,0 +1,71 @@
+"""How the network of every row is trained: the same for all, so that only the data differs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+SMALL: Final = "small"
+# What a minute of one core allows for 10,000 pictures of 32x32; a larger network needs more.
+SMALL_EPOCHS: Final = 10
+LARGE_EPOCHS: Final = 40
+CPU_BATCH: Final = 64
+CUDA_BATCH: Final = 256
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """SGD with momentum and one cycle of the rate; crops and flips; smoothed labels.
+
+    Every row gets the same number of steps of the same batch size, so that a small coreset is
+    updated as often as the full set: it is seen in more epochs instead.
+
+    Attributes:
+        arch: "small", or a network of `dsqformat.condense.networks`.
+        steps: updates of the weights.
+        batch_size: pictures of a step.
+        learning_rate: at the top of the cycle.
+        momentum: of Nesterov's kind.
+        weight_decay: of all parameters.
+        label_smoothing: share of the target that goes to all classes alike.
+        padding: pixels that crops move at most.
+        flip: mirror every other picture.
+        device: a torch device.
+        threads: of one operation on the CPU; results depend on it in their last bits.
+    """
+
+    arch: str = SMALL
+    steps: int = 1
+    batch_size: int = CPU_BATCH
+    learning_rate: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    padding: int = 4
+    flip: bool = True
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 2 or self.threads < 1:
+            raise ValueError(
+                f"steps={self.steps}, batch={self.batch_size}, threads={self.threads}: "
+                "expected at least 1, 2 and 1"
+            )
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"lr={self.learning_rate}: expected a number above 0")
+
+    @property
+    def mixed_precision(self) -> bool:
+        """Whether products are computed in bfloat16."""
+        return self.device.startswith("cuda")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything that the outcome depends on."""
+        return asdict(self) | {"precision": "bfloat16" if self.mixed_precision else "float32"}
+
+
+def steps_of(epochs: int, sample_count: int, batch_size: int) -> int:
+    """Return the steps in which the largest row is seen `epochs` times."""
+    return max(1, round(epochs * sample_count / batch_size))
