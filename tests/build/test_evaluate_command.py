@@ -92,8 +92,8 @@ def test_a_rerun_measures_only_what_is_new(dsq, sets):
 
 def test_a_killed_run_loses_no_finished_row(dsq, sets):
     args = ("full.npz", "four", "--test", "test.npz", "--seeds", 2, *QUICK, "--results", "r.json")
-    # The second row would take minutes; the first is kept while it is on its way.
-    slow = [*RUN, "evaluate", *map(str, args), "--steps", "400"]
+    # Long enough that it is killed while later runs are on their way.
+    slow = [*RUN, "evaluate", *map(str, args), "--steps", "60"]
     with subprocess.Popen(slow, cwd=sets, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 120
@@ -105,7 +105,7 @@ def test_a_killed_run_loses_no_finished_row(dsq, sets):
     kept = json.loads((sets / "r.json").read_text())["runs"]
     assert kept[0]["label"] == "full.npz"
     assert len(kept) < 4
-    done = dsq(*args, "--steps", 400, "--json")
+    done = dsq(*args, "--steps", 60, "--json")
     assert done.code == 0, done
     assert sum("from the results" in line for line in done.err.splitlines()) == len(kept)
     assert done.json["rows"][0]["runs"][0]["right"] == kept[0]["right"]

@@ -1,6 +1,6 @@
 """Baselines made of a source on the fly: random coresets, and WebP or JPEG files of its pictures.
 
-A baseline is written KIND:WHAT[:FRACTION].
+A baseline is written [LABEL=]KIND:WHAT[:FRACTION].
 
     uint8:0.1          a tenth of the pictures at random, as many of each class
     webp:40            all pictures as WebP files of quality 40
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -25,14 +25,24 @@ from dsqformat.condense.evaluate.labelled_pictures import (
     balanced_rows,
 )
 from dsqformat.condense.evaluate.loading import OnProgress
-from dsqformat.condense.evaluate.picture_files import FILE_KINDS, best_quality, decoded, encoded
+from dsqformat.condense.evaluate.picture_files import (
+    FILE_KINDS,
+    best_quality,
+    decoded,
+    encoded,
+    encoder_version,
+)
 from dsqformat.errors import SourceError
 
 UINT8: Final = "uint8"
 KINDS: Final = (UINT8, *FILE_KINDS)
 _FRACTION: Final = re.compile(r"(?:0?\.[0-9]{1,9}|[01](?:\.0*)?)")
 _QUALITY: Final = re.compile(r"[0-9]{1,3}")
+_LABELLED: Final = re.compile(rf"([^=:]+)=((?:{'|'.join(KINDS)}):.*)", re.DOTALL)
 _CORESET_STREAM: Final = 17
+
+# From the seed of a run to its pictures.
+Load = Callable[[int], TrainingData]
 
 
 @dataclass(frozen=True)
@@ -40,14 +50,14 @@ class Baseline:
     """A baseline, as it was asked for.
 
     Attributes:
-        text: as it was written; the label of its row.
+        label: of its row; as it was written, if it has no name of its own.
         kind: "uint8", "webp" or "jpeg".
         fraction: of the pictures, above 0 and at most 1.
         quality: of the files; None: of `like`, or there are none.
         like: label or path of what the files must have the bytes of.
     """
 
-    text: str
+    label: str
     kind: str
     fraction: float = 1.0
     quality: int | None = None
@@ -61,12 +71,12 @@ class MadeBaseline:
     Attributes:
         sample_count: pictures of a run.
         identity: what its pictures depend on beside those of the source.
-        load: makes them; those of a fraction are drawn by the seed.
+        open: returns what makes them; those of a fraction are drawn by the seed.
     """
 
     sample_count: int
     identity: dict[str, Any]
-    load: Callable[[int], TrainingData]
+    open: Callable[[], Load]
 
 
 def parse_baseline(text: str) -> Baseline:
@@ -75,21 +85,23 @@ def parse_baseline(text: str) -> Baseline:
     Raises:
         ValueError: it is none.
     """
-    kind, _, rest = text.partition(":")
+    named = _LABELLED.fullmatch(text)
+    label = text if named is None else named[1].strip()
+    kind, _, rest = (text if named is None else named[2]).partition(":")
     if kind not in KINDS or not rest:
         raise _unknown(text)
     if kind == UINT8:
-        return Baseline(text, kind, _fraction(text, rest))
+        return Baseline(label, kind, _fraction(text, rest))
     what, separator, last = rest.rpartition(":")
     fraction = 1.0
     # A path may hold colons; a fraction is what looks like one.
     if separator and what and _FRACTION.fullmatch(last):
         rest, fraction = what, _fraction(text, last)
     if rest.startswith("=") and len(rest) > 1:
-        return Baseline(text, kind, fraction, like=rest[1:])
+        return Baseline(label, kind, fraction, like=rest[1:])
     if not _QUALITY.fullmatch(rest) or int(rest) > 100:
         raise _unknown(text)
-    return Baseline(text, kind, fraction, quality=int(rest))
+    return Baseline(label, kind, fraction, quality=int(rest))
 
 
 def _fraction(text: str, word: str) -> float:
@@ -121,17 +133,20 @@ def make_baseline(
     """
     count = round(baseline.fraction * len(source))
     if count < 2:
-        raise SourceError(f"baseline {baseline.text!r}: {count} pictures; training needs 2 or more")
+        raise SourceError(
+            f"baseline {baseline.label!r}: {count} pictures; training needs 2"
+        )
     identity = {"kind": baseline.kind, "fraction": baseline.fraction}
     if baseline.kind == UINT8:
-        return MadeBaseline(count, identity, partial(_coreset, source, count))
+        return MadeBaseline(count, identity, lambda: partial(_coreset, source, count))
     if source.pictures.dtype != np.uint8 or source.channels not in (1, 3):
         raise SourceError(
-            f"baseline {baseline.text!r}: {source.where} has {source.pictures.dtype} of "
+            f"baseline {baseline.label!r}: {source.where} has {source.pictures.dtype} of "
             f"{source.channels} channels; such files are of uint8 with 1 or 3"
         )
-    files = _Files(baseline, source, aim, count, on_progress)
-    return MadeBaseline(count, identity | {"quality": baseline.quality}, files.load)
+    identity |= {"quality": baseline.quality, "encoder": encoder_version(baseline.kind)}
+    opened = partial(_open_files, baseline, source, aim, count, on_progress)
+    return MadeBaseline(count, identity, opened)
 
 
 def _chosen(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -148,48 +163,42 @@ def _coreset(source: LabelledPictures, count: int, seed: int) -> TrainingData:
     return TrainingData(pictures, nbytes, nbytes)
 
 
-class _Files:
-    """The pictures of a source as files of one quality, made when they are first needed."""
+def _open_files(
+    baseline: Baseline,
+    source: LabelledPictures,
+    aim: int | None,
+    count: int,
+    on_progress: OnProgress,
+) -> Load:
+    """Make files of all pictures; the loads of all seeds choose among them."""
+    quality = baseline.quality
+    if quality is None:
+        quality = _matching_quality(baseline, source, (aim or 0) / count, on_progress)
+    nbytes = np.empty(len(source), "i8")
+    back = np.empty_like(source.pictures)
+    for number, picture in enumerate(source.pictures):
+        data = encoded(picture, baseline.kind, quality)
+        nbytes[number], back[number] = len(data), decoded(data, picture.shape)
+        on_progress(f"{baseline.label}: make files", number + 1, len(source))
+    made = LabelledPictures(source.where, back, source.labels, source.names)
+    setting = "" if baseline.quality is not None else f"quality {quality}"
 
-    def __init__(
-        self,
-        baseline: Baseline,
-        source: LabelledPictures,
-        aim: int | None,
-        count: int,
-        on_progress: OnProgress,
-    ) -> None:
-        self._baseline, self._source, self._aim, self._count = baseline, source, aim, count
-        self._on_progress = on_progress
-        self._made = cache(self._make)
-
-    def load(self, seed: int) -> TrainingData:
-        """Return the decoded pictures of a seed and the bytes of their files."""
-        quality, nbytes, pictures = self._made()
-        rows = _chosen(self._source.labels, self._count, seed)
-        source = self._source
-        taken = LabelledPictures(source.where, pictures[rows], source.labels[rows], source.names)
+    def load(seed: int) -> TrainingData:
+        rows = _chosen(source.labels, count, seed)
         total = int(nbytes[rows].sum())
-        return TrainingData(taken, total, total, f"quality {quality}")
+        return TrainingData(made.taken(rows), total, total, setting)
 
-    def _make(self) -> tuple[int, NDArray[np.int64], NDArray[np.uint8]]:
-        """Return the quality, the bytes of every file, and every picture as it comes back."""
-        baseline, pictures = self._baseline, self._source.pictures
-        quality = baseline.quality
-        if quality is None:
-            aim = (self._aim or 0) / self._count
-            found = best_quality(pictures, baseline.kind, aim, self._on_progress)
-            if found is None:
-                raise SourceError(
-                    f"baseline {baseline.text!r}: files of the lowest quality are larger than "
-                    f"{aim:,.1f} bytes each; take fewer pictures, as in "
-                    f"{baseline.kind}:={baseline.like}:{baseline.fraction / 2:g}"
-                )
-            quality = found
-        nbytes = np.empty(len(pictures), "i8")
-        back = np.empty_like(pictures)
-        for number, picture in enumerate(pictures):
-            data = encoded(picture, baseline.kind, quality)
-            nbytes[number], back[number] = len(data), decoded(data, picture.shape)
-            self._on_progress(f"{baseline.text}: make files", number + 1, len(pictures))
-        return quality, nbytes, back
+    return load
+
+
+def _matching_quality(
+    baseline: Baseline, source: LabelledPictures, nbytes: float, on_progress: OnProgress
+) -> int:
+    found = best_quality(source.pictures, baseline.kind, nbytes, on_progress)
+    if found is None:
+        raise SourceError(
+            f"baseline {baseline.label!r}: files of the lowest quality are larger than "
+            f"{nbytes:,.1f} bytes each; take fewer pictures, as in "
+            f"{baseline.kind}:={baseline.like}:{baseline.fraction / 2:g}"
+        )
+    return found

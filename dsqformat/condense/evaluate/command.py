@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,30 +90,24 @@ def evaluate(
     _require_extra(plot)
     from dsqformat.condense.evaluate.training import chosen_device
 
-    found_device = chosen_device(device)
-    with usage_errors(), shown_progress() as on_progress:
+    with usage_errors():
         wanted = [parse_baseline(text) for text in baseline or ()]
         specs = [parse_input(text) for text in inputs]
         _check_labels(specs, wanted)
         origin = _baseline_source(source, specs, wanted)
-        on_cpu = not found_device.startswith("cuda")
-        limit = limit or (_CPU_LIMIT if on_cpu else None)
-        reading = Reading(limit=limit, split=split, label=label, fill=fill)
-        results = ResultFile(results_file)
+        # Tried now, not after the reading: only the number of steps is still open.
+        schedule = _schedule(arch, chosen_device(device), batch, lr, threads)
+        on_cpu = schedule.device == "cpu"
+        reading = Reading(limit or (_CPU_LIMIT if on_cpu else None), split, label, fill)
+    results = ResultFile(results_file)
+    with shown_progress() as on_progress:
         tested, _ = load_pictures(test, Reading(None, test_split, label, fill), on_progress)
         maker = RowMaker(tested, reading, on_progress)
         rows = [*maker.inputs(specs), *maker.baselines(wanted, origin, specs)]
-        batch = batch or (CPU_BATCH if on_cpu else CUDA_BATCH)
-        epochs = epochs or (SMALL_EPOCHS if arch == SMALL else LARGE_EPOCHS)
         largest = max(row.sample_count for row in rows)
-        schedule = Schedule(
-            arch=arch,
-            steps=steps or steps_of(epochs, largest, batch),
-            batch_size=batch,
-            learning_rate=Schedule.learning_rate if lr is None else lr,
-            device=found_device,
-            threads=threads,
-        )
+        epochs = epochs or (SMALL_EPOCHS if arch == SMALL else LARGE_EPOCHS)
+        steps = steps or steps_of(epochs, largest, schedule.batch_size)
+        schedule = replace(schedule, steps=steps)
         found = evaluate_rows(rows, tested, schedule, range(seeds), results, on_progress, _tell_run)
     _write_files(found, csv_file, plot)
     if as_json:
@@ -129,8 +124,20 @@ def _require_extra(plot: Path | None) -> None:
         import matplotlib  # noqa: F401
 
 
+def _schedule(
+    arch: str, device: str, batch: int | None, lr: float | None, threads: int
+) -> Schedule:
+    return Schedule(
+        arch=arch,
+        batch_size=batch or (CPU_BATCH if device == "cpu" else CUDA_BATCH),
+        learning_rate=Schedule.learning_rate if lr is None else lr,
+        device=device,
+        threads=threads,
+    )
+
+
 def _check_labels(specs: Sequence[InputSpec], baselines: Sequence[Baseline]) -> None:
-    labels = [*(spec.label for spec in specs), *(each.text for each in baselines)]
+    labels = [*(spec.label for spec in specs), *(each.label for each in baselines)]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise ValueError(f"two rows are called {twice!r}; name one of them: LABEL=PATH")

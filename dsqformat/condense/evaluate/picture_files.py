@@ -22,6 +22,13 @@ _LOWEST, _HIGHEST = 0, 100
 _PROBED: Final = 500
 
 
+def encoder_version(kind: str) -> str:
+    """Return the version of the library that writes files of a kind: their bytes depend on it."""
+    from PIL import features
+
+    return str(features.version("webp" if kind == "webp" else "libjpeg_turbo"))
+
+
 def encoded(picture: NDArray[np.uint8], kind: str, quality: int) -> bytes:
     """Return the file of a picture.
 

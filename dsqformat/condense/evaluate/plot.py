@@ -40,24 +40,38 @@ def draw_plot(path: Path, results: Sequence[RowResult]) -> None:
     with mpl.rc_context(settings):
         figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         axes: Any = figure.subplots()
+        sizes = [result.nbytes_per_sample for result in results]
+        middle = math.sqrt(min(sizes) * max(sizes))
         for kind, style in _STYLES.items():
             of_kind = [result for result in results if result.kind == kind]
             if of_kind:
-                _draw_kind(axes, of_kind, style)
+                _draw_kind(axes, of_kind, style, middle)
         axes.set_xscale("log")
+        axes.margins(x=0.08, y=0.1)
+        _label_ticks(axes, sizes)
         axes.set_xlabel(
             f"bytes fetched per sample of the {results[0].of_count:,} of the largest row "
             "(log scale)"
         )
         axes.set_ylabel(f"test accuracy, % (± of {len(results[0].runs)} seeds)")
-        axes.grid(visible=True, which="both", alpha=0.25)
+        axes.grid(visible=True, alpha=0.25)
         axes.legend(loc="lower right", fontsize=9)
         # Without a date the same results make the same file.
         date = {"Date": None} if path.suffix.lower() == ".svg" else {}
         figure.savefig(path, metadata=date)
 
 
-def _draw_kind(axes: Any, results: Sequence[RowResult], style: dict[str, Any]) -> None:
+def _label_ticks(axes: Any, nbytes: Sequence[float]) -> None:
+    """Name round numbers of bytes instead of powers of ten."""
+    low, high = min(nbytes) * 0.7, max(nbytes) * 1.4
+    ticks = [m * 10.0**e for e in range(-2, 10) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _draw_kind(
+    axes: Any, results: Sequence[RowResult], style: dict[str, Any], middle: float
+) -> None:
     axes.errorbar(
         [result.nbytes_per_sample for result in results],
         [100 * result.accuracy for result in results],
@@ -66,12 +80,16 @@ def _draw_kind(axes: Any, results: Sequence[RowResult], style: dict[str, Any]) -
         capsize=3,
         **style,
     )
+    # Files often stand beside the dataset whose bytes they have: their names go below.
+    below = results[0].kind in FILE_KINDS
     for result in results:
+        right = result.nbytes_per_sample > middle
         axes.annotate(
             result.label,
             (result.nbytes_per_sample, 100 * result.accuracy),
-            xytext=(6, 4),
+            xytext=(-7 if right else 7, -12 if below else 5),
             textcoords="offset points",
+            horizontalalignment="right" if right else "left",
             fontsize=8,
             color=style["color"],
         )

@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from dsqformat.condense.evaluate.baselines import Baseline, make_baseline
+from dsqformat.condense.evaluate.baselines import Baseline, Load, make_baseline
 from dsqformat.condense.evaluate.labelled_pictures import (
     LabelledPictures,
     TaskFacts,
@@ -26,6 +26,7 @@ from dsqformat.condense.evaluate.loading import (
     load_dataset,
     load_pictures,
 )
+from dsqformat.errors import SourceError
 
 _LABELLED: Final = re.compile(r"([^=/:]+)=(.+)", re.DOTALL)
 _PREFIX: Final = re.compile(r"(.+)@([1-9][0-9]{0,2})", re.DOTALL)
@@ -42,14 +43,14 @@ class Row:
         kind: "dataset", "uint8", "webp" or "jpeg".
         sample_count: pictures to train on.
         identity: what its pictures and bytes depend on, as JSON can hold it.
-        load: makes its pictures; random ones are drawn by the seed of the run.
+        open: reads or makes what it needs, and returns what makes the pictures of a seed.
     """
 
     label: str
     kind: str
     sample_count: int
     identity: dict[str, Any]
-    load: Callable[[int], TrainingData]
+    open: Callable[[], Load]
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class RowMaker:
         """Return the rows of datasets and sources.
 
         Raises:
-            SourceError: pictures or classes do not fit the test set.
-            ValueError: layers are asked for of what has none.
+            SourceError: pictures or classes do not fit the test set, or layers are asked for
+                that are not there.
         """
         return [self._input(spec) for spec in specs]
 
@@ -128,18 +129,21 @@ class RowMaker:
             aim = None if baseline.like is None else self._nbytes_of(baseline.like, specs)
             made = make_baseline(baseline, pictures, aim, self._on_progress)
             identity = {"source": digest, "aim": aim} | made.identity
-            rows.append(Row(baseline.text, baseline.kind, made.sample_count, identity, made.load))
+            rows.append(Row(baseline.label, baseline.kind, made.sample_count, identity, made.open))
         return rows
 
     def _input(self, spec: InputSpec) -> Row:
         if is_dataset(spec.location):
             return self._dataset(spec)
         if spec.layers is not None:
-            raise ValueError(f"{spec.location}@{spec.layers}: only datasets have layers")
+            raise SourceError(
+                f"{spec.location}@{spec.layers}: only datasets have layers; leave out the "
+                f"@{spec.layers}"
+            )
         pictures, nbytes, digest = self._source(spec.location)
         data = TrainingData(pictures, pictures.pictures.nbytes, nbytes)
         identity = {"source": digest, "stored_nbytes": nbytes}
-        return Row(spec.label, SOURCE, len(pictures), identity, lambda _seed: data)
+        return Row(spec.label, SOURCE, len(pictures), identity, lambda: lambda _seed: data)
 
     def _dataset(self, spec: InputSpec) -> Row:
         stored = self._described(spec.location, spec.layers)
@@ -150,12 +154,13 @@ class RowMaker:
             "fill": self._reading.fill,
             "fetched_nbytes": stored.fetched_nbytes,
         }
-        load = cache(partial(self._load_dataset, spec, stored))
-        return Row(spec.label, DATASET, stored.sample_count, identity, lambda _seed: load())
+        opened = partial(self._open_dataset, spec, stored)
+        return Row(spec.label, DATASET, stored.sample_count, identity, opened)
 
-    def _load_dataset(self, spec: InputSpec, stored: StoredSet) -> TrainingData:
+    def _open_dataset(self, spec: InputSpec, stored: StoredSet) -> Load:
         pictures = load_dataset(spec.location, spec.layers, self._reading, self._on_progress)
-        return TrainingData(pictures, stored.fetched_nbytes, stored.stored_nbytes)
+        data = TrainingData(pictures, stored.fetched_nbytes, stored.stored_nbytes)
+        return lambda _seed: data
 
     def _read_source(self, location: str) -> tuple[LabelledPictures, int, str]:
         pictures, nbytes = load_pictures(location, self._reading, self._on_progress)

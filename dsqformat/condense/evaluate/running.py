@@ -43,12 +43,16 @@ def evaluate_rows(
     found = []
     for row in rows:
         key = run_key(row.identity, settings, digest)
-        runs = []
+        runs, load = [], None
         for seed in seeds:
             known = results.find(key, seed)
-            run = known or _measured(row, key, seed, test, schedule, on_progress)
             if known is None:
+                # Opened for a missing run only, and forgotten after the row.
+                load = load or row.open()
+                run = _measured(row, load(seed), key, seed, test, schedule, on_progress)
                 results.add(run)
+            else:
+                run = known
             on_run(run, known is not None)
             runs.append(run)
         found.append(RowResult(row.label, row.kind, tuple(runs), of_count))
@@ -57,6 +61,7 @@ def evaluate_rows(
 
 def _measured(
     row: Row,
+    data: TrainingData,
     key: str,
     seed: int,
     test: LabelledPictures,
@@ -67,7 +72,6 @@ def _measured(
 
     from dsqformat.condense.evaluate.training import train_and_test
 
-    data: TrainingData = row.load(seed)
     stage = f"{row.label}, seed {seed}"
     outcome = train_and_test(
         data.pictures, test, schedule, seed, lambda done, total: on_progress(stage, done, total)

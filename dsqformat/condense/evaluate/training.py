@@ -112,9 +112,9 @@ class _Run:
         self, network: nn.Module, training: LabelledPictures, schedule: Schedule, seed: int
     ) -> None:
         self.schedule, self.seed = schedule, seed
-        self.network: Any = network
-        if schedule.mixed_precision:
-            self.network = torch.compile(network)
+        self.network = network
+        # Tests have batches of other sizes, for which it would be compiled anew.
+        self.trained: Any = torch.compile(network) if schedule.mixed_precision else network
         pad = schedule.padding
         sides = ((0, 0), (pad, pad), (pad, pad), (0, 0))
         # Where pictures are as small as the padding nothing can be mirrored into it.
@@ -182,7 +182,7 @@ class _Run:
         chosen = torch.from_numpy(indices).to(self.labels.device)
         pictures = self._moved(chosen, changes)
         with self._precision():
-            logits = self.network(self._normalised(pictures))
+            logits = self.trained(self._normalised(pictures))
             loss = functional.cross_entropy(
                 logits, self.labels[chosen], label_smoothing=self.schedule.label_smoothing
             )
