@@ -133,9 +133,7 @@ def make_baseline(
     """
     count = round(baseline.fraction * len(source))
     if count < 2:
-        raise SourceError(
-            f"baseline {baseline.label!r}: {count} pictures; training needs 2"
-        )
+        raise SourceError(f"baseline {baseline.label!r}: {count} pictures; training needs 2")
     identity = {"kind": baseline.kind, "fraction": baseline.fraction}
     if baseline.kind == UINT8:
         return MadeBaseline(count, identity, lambda: partial(_coreset, source, count))

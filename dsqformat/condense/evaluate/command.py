@@ -17,15 +17,7 @@ from dsqformat.condense.evaluate.loading import Reading, is_dataset, load_pictur
 from dsqformat.condense.evaluate.results import ResultFile, RowResult, Run
 from dsqformat.condense.evaluate.rows import InputSpec, RowMaker, parse_input
 from dsqformat.condense.evaluate.running import evaluate_rows
-from dsqformat.condense.evaluate.schedule import (
-    CPU_BATCH,
-    CUDA_BATCH,
-    LARGE_EPOCHS,
-    SMALL,
-    SMALL_EPOCHS,
-    Schedule,
-    steps_of,
-)
+from dsqformat.condense.evaluate.schedule import SMALL, Schedule, defaults_of, steps_of
 from dsqformat.condense.evaluate.table import HEADER, notes, result_json, table_cells, write_csv
 
 _CPU_LIMIT = 10_000
@@ -105,7 +97,7 @@ def evaluate(
         maker = RowMaker(tested, reading, on_progress)
         rows = [*maker.inputs(specs), *maker.baselines(wanted, origin, specs)]
         largest = max(row.sample_count for row in rows)
-        epochs = epochs or (SMALL_EPOCHS if arch == SMALL else LARGE_EPOCHS)
+        epochs = epochs or defaults_of(arch).epochs
         steps = steps or steps_of(epochs, largest, schedule.batch_size)
         schedule = replace(schedule, steps=steps)
         found = evaluate_rows(rows, tested, schedule, range(seeds), results, on_progress, _tell_run)
@@ -127,10 +119,12 @@ def _require_extra(plot: Path | None) -> None:
 def _schedule(
     arch: str, device: str, batch: int | None, lr: float | None, threads: int
 ) -> Schedule:
+    defaults = defaults_of(arch)
     return Schedule(
         arch=arch,
-        batch_size=batch or (CPU_BATCH if device == "cpu" else CUDA_BATCH),
-        learning_rate=Schedule.learning_rate if lr is None else lr,
+        batch_size=batch or defaults.batch_size,
+        learning_rate=defaults.learning_rate if lr is None else lr,
+        padding=defaults.padding,
         device=device,
         threads=threads,
     )

@@ -7,11 +7,34 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 SMALL: Final = "small"
-# What a minute of one core allows for 10,000 pictures of 32x32; a larger network needs more.
-SMALL_EPOCHS: Final = 10
-LARGE_EPOCHS: Final = 40
-CPU_BATCH: Final = 64
-CUDA_BATCH: Final = 256
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a schedule is made of where the command line leaves it open.
+
+    Attributes:
+        epochs: of the largest row.
+        batch_size: pictures of a step.
+        learning_rate: at the top of the cycle.
+        padding: pixels that crops move at most; short runs learn more from smaller moves.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    padding: int
+
+
+# What a minute of one core allows for 10,000 pictures of 32x32.
+SMALL_DEFAULTS: Final = Defaults(epochs=16, batch_size=128, learning_rate=0.3, padding=2)
+# The usual ones of ResNet-18 on CIFAR-10.
+LARGE_DEFAULTS: Final = Defaults(epochs=40, batch_size=256, learning_rate=0.2, padding=4)
+
+
+def defaults_of(arch: str) -> Defaults:
+    """Return the defaults of a network."""
+    return SMALL_DEFAULTS if arch == SMALL else LARGE_DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -37,12 +60,12 @@ class Schedule:
 
     arch: str = SMALL
     steps: int = 1
-    batch_size: int = CPU_BATCH
-    learning_rate: float = 0.2
+    batch_size: int = SMALL_DEFAULTS.batch_size
+    learning_rate: float = SMALL_DEFAULTS.learning_rate
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
-    padding: int = 4
+    padding: int = SMALL_DEFAULTS.padding
     flip: bool = True
     device: str = "cpu"
     threads: int = 1
