@@ -164,6 +164,8 @@ def test_errors_are_one_line(dsq, args, message):
         (("four", "--baseline", "uint8:0.1"), "name them with --source"),
         (("full.npz", "--baseline", "png:1"), "expected uint8:FRACTION"),
         (("full.npz", "--limit", 1), "expected 2 or more"),
+        (("full.npz", "--plot", "p.xyz"), "p.xyz: expected a name that ends in one of"),
+        (("full.npz", "--csv", "absent/runs.csv"), "there is no folder absent"),
         (("full.npz", "--lr", -1), "expected a number above 0"),
     ],
 )

@@ -83,6 +83,7 @@ def evaluate(
     from dsqformat.condense.evaluate.training import chosen_device
 
     with usage_errors():
+        _check_targets(csv_file, plot)
         wanted = [parse_baseline(text) for text in baseline or ()]
         specs = [parse_input(text) for text in inputs]
         _check_labels(specs, wanted)
@@ -114,6 +115,17 @@ def _require_extra(plot: Path | None) -> None:
 
     if plot is not None:
         import matplotlib  # noqa: F401
+
+
+def _check_targets(csv_file: Path | None, plot: Path | None) -> None:
+    """Refuse files now that could not be written after an hour."""
+    for path in (csv_file, plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
+    if plot is not None:
+        from dsqformat.condense.evaluate.plot import check_format
+
+        check_format(plot)
 
 
 def _schedule(
@@ -162,8 +174,7 @@ def _write_files(found: Sequence[RowResult], csv_file: Path | None, plot: Path |
     if plot is not None:
         from dsqformat.condense.evaluate.plot import draw_plot
 
-        with usage_errors():
-            draw_plot(plot, found)
+        draw_plot(plot, found)
 
 
 def _report(found: Sequence[RowResult], schedule: Schedule) -> dict[str, Any]:

@@ -23,15 +23,21 @@ _SIZE: Final = (9.0, 6.0)
 _DPI: Final = 110
 
 
+def check_format(path: Path) -> None:
+    """Raise ValueError if a file has a name by which no picture can be written."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise ValueError(f"{path}: expected a name that ends in one of {', '.join(sorted(known))}")
+
+
 def draw_plot(path: Path, results: Sequence[RowResult]) -> None:
     """Draw a point with its spread for each row.
 
     Args:
-        path: .png, .svg or what else matplotlib writes.
+        path: .png, .svg or what else matplotlib writes; see check_format.
         results: at least one.
-
-    Raises:
-        ValueError: matplotlib writes no such files.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure

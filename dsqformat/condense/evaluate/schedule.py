@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 SMALL: Final = "small"
+# To be raised with every change of networks or trainer, so that older results are not reused.
+RECIPE: Final = 1
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Schedule:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that the outcome depends on."""
-        return asdict(self) | {"precision": "bfloat16" if self.mixed_precision else "float32"}
+        precision = "bfloat16" if self.mixed_precision else "float32"
+        return asdict(self) | {"precision": precision, "recipe": RECIPE}
 
 
 def steps_of(epochs: int, sample_count: int, batch_size: int) -> int:
