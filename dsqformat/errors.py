@@ -12,6 +12,7 @@
       TargetError               a size or fidelity that cannot be met     -> ask for another
       ModelError                a network that cannot do what is asked    -> see the message
       SelectionError(ValueError) samples cannot be chosen so with these   -> see the message
+      RecipeError(ValueError)   a recipe that says what cannot be         -> mend the recipe
       UnknownKeyError(KeyError) no sample has this key
 
 Wrong arguments are plain `ValueError` or `TypeError`.
@@ -29,6 +30,7 @@ __all__ = [
     "FetchError",
     "ModelError",
     "PublishConflictError",
+    "RecipeError",
     "SampleError",
     "SelectionError",
     "SourceError",
@@ -124,6 +126,10 @@ class ModelError(DsqError):
 
 class SelectionError(DsqError, ValueError):
     """Features, scores, labels or amounts do not allow the selection that was asked for."""
+
+
+class RecipeError(DsqError, ValueError):
+    """A recipe has an option that is unknown, impossible, or excluded by another."""
 
 
 class UnknownKeyError(DsqError, KeyError):
