@@ -1,6 +1,7 @@
 """Carries out a recipe: stages in their fixed order, each kept in the work directory.
 
-    staging -> train -> scores, features -> select -> mask -> sensitivity -> bits -> refine -> quantize
+    staging -> train -> scores, features -> select
+            -> mask -> sensitivity -> bits -> refine -> quantize
 
 A stage is carried out only if another needs it. Sensitivity is that of the kept samples alone, as
 their trainer will see them: masked, quantized, filled in.
@@ -215,6 +216,7 @@ class Run:
         wanted = options.per_class and (options.method != "random" or self.staged.has_labels)
         labels = self.staged.labels(f"select.method {options.method}") if wanted else None
         adaptive = options.method == "adaptive-bins"
+        score_name = (self.recipe.scores or Scores()).score
 
         def make(_folder: Path) -> Any:
             if self.featured is not None:
@@ -224,7 +226,7 @@ class Run:
                 options,
                 labels=labels,
                 scores=self.score if options.scored else None,
-                score_name=(self.recipe.scores or Scores()).score,
+                score_name=score_name,
                 features=self.featured,
                 pictures=self.staged.pictures if adaptive else None,
                 seed=self.recipe.seed,
@@ -235,7 +237,7 @@ class Run:
             "select",
             selection.VERSION,
             asdict(options)
-            | {"score": (self.recipe.scores or Scores()).score, "seed": self.recipe.seed},
+            | {"score": score_name if options.scored else None, "seed": self.recipe.seed},
             inputs,
             make,
         )
@@ -410,10 +412,12 @@ class Run:
 
     def plan(self) -> Plan:
         """Carry out all stages before quantize, and return what is to be written."""
-        setting, refined = self.setting, self.refined
+        self.note_missing_stages()
+        # In this order, whatever asks for them first: the provenance lists them so.
+        refined = (self.selected, self.masked, self.sensed, self.allocated, self.refined)[-1]
         return Plan(
             kept=self.kept,
-            setting=setting,
+            setting=self.setting,
             pictures=None if refined is None else refined.array("pictures"),
             masks=self.masks,
             patch=self.patch,
@@ -422,6 +426,14 @@ class Run:
             weights=self._weights(),
             seed=self.recipe.seed,
         )
+
+    def note_missing_stages(self) -> None:
+        """Tell which tables of the recipe have no effect."""
+        recipe = self.recipe
+        if recipe.sensitivity is not None and not recipe.bits.ranked:
+            self.note("[sensitivity] is left out: no bits depend on it")
+        if recipe.features is not None and (recipe.select is None or not recipe.select.binned):
+            self.note("[features] is left out: there are no bins")
 
     # Inside ------------------------------------------------------------------------------------
 

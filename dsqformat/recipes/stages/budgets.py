@@ -74,13 +74,13 @@ def allocate_budget(
     """
     budget = budget_of(options, count)
     qps = sorted(set(options.qps), reverse=True)  # from the fewest bytes to the most
-    models = _models(batches, count, qps, quantize)
+    model = _model(batches, count, qps, quantize)
     nbytes, error = np.zeros((2, count, len(qps)))
     done = 0
     for batch in batches():
         rows = slice(done, done + len(batch))
         for level, qp in enumerate(qps):
-            nbytes[rows, level], back = _coded(models[level], batch, qp)
+            nbytes[rows, level], back = _coded(model, batch, qp)
             if options.measure == "sensitivity" and proxy is not None and labels is not None:
                 error[rows, level] = _turned(proxy, batch, back, labels[rows])
             else:
@@ -146,8 +146,11 @@ def _levels(choice: NDArray[np.int64], qps: list[int]) -> NDArray[np.intp]:
     return np.searchsorted(-np.asarray(qps), -choice)
 
 
-def _models(batches: Batches, count: int, qps: list[int], quantize: Quantize) -> list[BlockModel]:
-    """Return one model per qp, fitted to pictures from all over the set."""
+def _model(batches: Batches, count: int, qps: list[int], quantize: Quantize) -> BlockModel:
+    """Return a model for all qps, as the writer fits one for samples of several.
+
+    It is fitted to pictures from all over the set, each at the next one of the qps.
+    """
     layers = _LAYERS if isinstance(quantize.layers, str) else len(quantize.layers) + 1
     step = max(1, count // _FIT_PICTURES)
     sample: list[NDArray[np.uint8]] = []
@@ -158,8 +161,8 @@ def _models(batches: Batches, count: int, qps: list[int], quantize: Quantize) ->
                 sample.append(np.asarray(batch[row]).reshape(*batch[row].shape[:2], -1))
                 values += sample[-1].size
         done += len(batch)
-    options = Options(layers=layers, effort=quantize.effort)
-    return [fit(sample, [qp] * len(sample), options) for qp in qps]
+    cycle = [qps[number % len(qps)] for number in range(len(sample))]
+    return fit(sample, cycle, Options(layers=layers, effort=quantize.effort))
 
 
 def _coded(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dsqformat.commands.progress import OnProgress
+from dsqformat.condense.fake_quantizers import through_arrays
 from dsqformat.condense.picture_subsets import picture_shape
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy
@@ -88,14 +88,7 @@ def refine(
 def _fake(quantize: Quantize, bits: int) -> FakeQuantizer:
     if quantize.quantizer == "patch":
         return patch_affine(bits, quantize.patch)
-    round_trip = round_trip_of(quantize, bits, quantize.patch)
-
-    def quantizer(values: torch.Tensor) -> torch.Tensor:
-        batch = values.detach().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        back = torch.from_numpy(round_trip(batch)).permute(0, 3, 1, 2)
-        return back.to(values.device)
-
-    return quantizer
+    return through_arrays(round_trip_of(quantize, bits, quantize.patch))
 
 
 def _as_source(pictures: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:

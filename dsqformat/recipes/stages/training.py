@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from torch import nn
 
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.networks import load_weights
@@ -38,6 +37,9 @@ from dsqformat.select import (
     read_scores,
     write_scores,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 VERSION: Final = 1
 _WEIGHT: Final = "weight."
