@@ -293,6 +293,11 @@ class Run:
             threads=self.train_options.threads,
         )
 
+    @property
+    def block(self) -> bool:
+        """Whether settings are qps of quantizer block, of which none drops a sample."""
+        return self.recipe.quantize.quantizer == "block"
+
     @cached_property
     def patch(self) -> int | None:
         """Side of the patches of masks."""

@@ -187,8 +187,8 @@ def _turned(
 ) -> NDArray[np.float64]:
     """Return how far the gradient of the last layer is turned."""
     from dsqformat.condense.last_layer import residuals
+    from dsqformat.condense.outputs import network_outputs
     from dsqformat.condense.pictures import ArrayPictures
-    from dsqformat.condense.proxy_training import network_outputs
 
     sides = []
     for pictures in (np.stack(list(batch)), np.stack(back)):

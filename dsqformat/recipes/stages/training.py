@@ -10,11 +10,11 @@ import numpy as np
 
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.networks import load_weights
+from dsqformat.condense.outputs import OutputBatch
 from dsqformat.condense.picture_subsets import picture_shape
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy
 from dsqformat.condense.proxy_training import (
-    OutputBatch,
     TrainingOptions,
     class_count,
     make_proxy,
@@ -221,7 +221,7 @@ def _grand(
     progress: OnProgress,
 ) -> Any:
     from dsqformat.condense.last_layer import residuals
-    from dsqformat.condense.proxy_training import network_outputs
+    from dsqformat.condense.outputs import network_outputs
 
     grand = Grand(len(pictures))
     for number in range(options.initialisations):
