@@ -55,6 +55,11 @@ COMMANDS: dict[str, CommandInfo] = {
         "pack",
         "dsqformat.commands.unpack:unpack",
     ),
+    "condense": CommandInfo(
+        "Condense a dataset by a recipe: select, mask, give bits, quantize.",
+        "build",
+        "dsqformat.recipes.command:command",
+    ),
     "serve": CommandInfo("Serve the datasets below a folder over HTTP.", "server"),
     "pull": CommandInfo("Copy a dataset from a URL, resuming where a copy stopped.", "client"),
     "gc": CommandInfo(
