@@ -102,7 +102,8 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         words = ", ".join(map(str, get_args(kind)))
         raise RecipeError(f"{where}: got {value!r}, expected one of {words}")
     if origin in (types.UnionType, Union):
-        for choice in get_args(kind):
+        # Whole numbers stay what they are where decimals may stand too.
+        for choice in sorted(get_args(kind), key=lambda choice: choice is float):
             if _fits(value, choice):
                 return _checked(value, choice, where)
         words = " or ".join(_spoken(choice) for choice in get_args(kind))
