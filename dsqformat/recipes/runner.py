@@ -545,6 +545,7 @@ class Run:
             {"digest": stage.digest, "stage": stage.name, "version": stage.version}
             for stage in self.stages
         ]
+        more_said: dict[str, Any] = {}
         said: dict[str, Any] = {
             "recipe": self.recipe.to_json(),
             "source": dict(self.reading) | {"snapshot": self.staged.digest},
@@ -557,10 +558,11 @@ class Run:
                 "sha256": facts["sha256"],
                 "weights_nbytes": facts["weights_nbytes"],
             }
+            more_said["fill"] = {self.staged.field.name: facts["reconstructor"]}  # spec 11
         if any(stage.name == "train" for stage in self.stages):
             said["torch"] = importlib.metadata.version("torch")
             said["device"] = self.device
-        return {"condense": said}
+        return {"condense": said, **more_said}
 
 
 def _estimate(
