@@ -37,6 +37,8 @@ def unpack_mask(data: bytes, grid: tuple[int, int]) -> NDArray[np.bool_]:
 
 def pixel_mask(mask: NDArray[np.bool_], height: int, width: int, patch: int) -> NDArray[np.bool_]:
     """Return which pixels are kept, boolean, shape (height, width)."""
+    if not mask.size:
+        return np.zeros((height, width), "?")  # one side is 0, the other may be 2^28
     rows = np.arange(height) // patch
     columns = np.arange(width) // patch
     kept: NDArray[np.bool_] = mask[rows[:, np.newaxis], columns]

@@ -130,6 +130,22 @@ ACCEPTED = {
         ),
         32,
     ),
+    # One side is 0, so that the other may be 2^27 long: nothing is as large as that.
+    "masks: 2^27 columns and no row": (
+        lambda: claim(
+            field_of("raw", patch=1, dims=2), [(1, 1), (0, 1 << 27), (1 << 26, 0)], [b""],
+            masks=[b"\0", b"", b""],
+        ),
+        32,
+    ),
+    "masks: 2^27 columns and no row of quantizer patch": (
+        lambda: claim(
+            Field("x", "uint8", (None, None), "patch", patch=1),
+            [(1, 1), (0, 1 << 27), (1 << 26, 0)], [b""], masks=[b"\0", b"", b""],
+            model=groups_of(1, 2), width=2,
+        ),
+        32,
+    ),
     # The rows around a value, as wide as the widest sample, in one stream only.
     "rans: one row of 2^20 values among short ones": (
         lambda: claim(

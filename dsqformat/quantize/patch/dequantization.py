@@ -140,6 +140,8 @@ def _kept(
             raise ValueError(
                 f"sample {row}: mask {mask.shape} of {mask.dtype}, expected {grid} of bool"
             )
+        if not mask.size:
+            continue  # its other side may have 2^28 patches
         tall = np.minimum(patch, height - patch * np.arange(grid[0]))
         wide = np.minimum(patch, width - patch * np.arange(grid[1]))
         values += int(tall @ mask @ wide) * channels
