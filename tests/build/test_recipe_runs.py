@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
-from dsqclient import StreamingDataset
 from dsqformat import open_dataset
 from dsqformat.errors import (
     DatasetError,
@@ -24,7 +23,6 @@ from dsqformat.recipes.measures import stored_numbers
 from dsqformat.recipes.recipe import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
-from dsqformat.reconstruct import fill_harmonic
 from dsqformat.select import ScoreTable, write_scores
 from proxies import TinyNetwork, striped_pictures
 from recipe_runs import COUNT, SIDE, SMALL, small_run, write_source
@@ -123,12 +121,6 @@ def test_masks_leave_visible_pixels_as_they_were(tmp_path, source, work):
         said = dataset.snapshot.provenance["condense"]
     assert seen == 30
     assert said["reconstructor"] == {"id": "harmonic", "sha256": None, "weights_nbytes": 0}
-    # Who streams the dataset has them filled without asking.
-    (streamed,) = StreamingDataset(
-        tmp_path / "d", batch_size=30, output="source", channels_first=False
-    )
-    found = streamed["image"].numpy()
-    np.testing.assert_array_equal(fill_harmonic(found, masks[numbers], 4), found)
     # Bin and rank of every sample stay with it.
     selected = stage(outcome, "select")
     for column, array in (("bin_id", "bin_id"), ("bin_rank", "bin_rank")):
@@ -147,8 +139,8 @@ def test_weights_of_a_trained_reconstructor_ship_and_are_counted(tmp_path, sourc
     assert outcome.total_nbytes == sum(path.stat().st_size for path in files)
 
 
-@pytest.mark.parametrize("nbytes", [260, 420])
-def test_a_budget_is_never_exceeded(tmp_path, source, work, nbytes):
+def test_a_budget_is_never_exceeded(tmp_path, source, work):
+    nbytes = 260
     outcome = small_run(
         source, tmp_path / "d", "budget", f"bits.bytes_per_sample={nbytes}", work=work
     )
@@ -161,9 +153,10 @@ def test_a_budget_is_never_exceeded(tmp_path, source, work, nbytes):
 
 
 def test_a_budget_by_sensitivity_and_as_a_total(tmp_path, source, work):
-    settings = ["bits.bytes_per_sample=0", "bits.total='40kB'", "bits.measure='sensitivity'"]
-    outcome = small_run(source, tmp_path / "d", "budget", *settings, "train.epochs=1", work=work)
-    assert outcome.total_nbytes <= 40_000
+    settings = ["bits.bytes_per_sample=0", "bits.total='15kB'", "bits.measure='sensitivity'"]
+    settings += ["train.epochs=1", "select.keep_ratio=0.5"]
+    outcome = small_run(source, tmp_path / "d", "budget", *settings, work=work)
+    assert outcome.total_nbytes <= 15_000
     assert stage(outcome, "bits").array("distortion").max() <= 2
 
 
@@ -273,7 +266,9 @@ def test_features_and_scores_of_files_need_no_network(tmp_path, work):
     write_scores(tmp_path / "s.npz", ScoreTable(60, {"mine": rng.random(60)}))
     source = write_source(tmp_path / "s.npz.npz", count=60)
     files = ["features.kind=file", f"features.file={tmp_path / 'f.npy'}"]
-    outcome = small_run(source, tmp_path / "d", "dq", *files, "mask.importance=variance", work=work)
+    outcome = small_run(
+        source, tmp_path / "d", "dq", *files, "mask.importance=variance", work=work
+    )
     assert "train" not in [s.name for s in outcome.stages]
     scores = ["scores.score=file", f"scores.file={tmp_path / 's.npz'}", "scores.column=mine"]
     chosen = ["select.method=score", "select.keep_ratio=0.1", "select.per_class=false"]
@@ -409,5 +404,6 @@ def test_condense_takes_a_recipe_as_data(tmp_path, source, work):
     from dsqformat.recipes.recipe import Bits, Recipe
 
     recipe = Recipe(name="mine", bits=Bits(bits=4), quantize=Quantize(quantizer="affine"))
+    # Coding auto: pixels are modelled.
     outcome = condense(source, tmp_path / "d", recipe, work=work, report=False, limit=50)
     assert (outcome.source_count, outcome.sample_count) == (50, 50)
