@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dsqformat._version import __version__
 from dsqformat.commands.progress import OnProgress
 from dsqformat.commands.sizes import measure_snapshot
 from dsqformat.dataset import LocalStore, open_dataset
+from dsqformat.dataset.refs import encode_refs
 from dsqformat.errors import DatasetError, TargetError
 from dsqformat.recipes.recipe import Recipe, json_ready
 from dsqformat.recipes.runner import OnNote, Run
@@ -23,6 +24,9 @@ from dsqformat.sources import Kind, PictureOptions, SourceOptions
 
 if TYPE_CHECKING:
     from torch import nn
+
+# A snapshot that replaces another names it.
+_PARENT_NBYTES: Final = 96
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def condense(
         try:
             run = Run(
                 chosen, directory, staged, _said(reading), device, network, progress, note,
-                [staged.result],
+                _spare_nbytes(target, ref), [staged.result],
             )  # fmt: skip
             written = _publish(run, target, ref, replace_existing, progress)
             found = None
@@ -209,15 +213,19 @@ class Written:
 def _publish(
     run: Run, target: Path, ref: str, replace_existing: bool, progress: OnProgress
 ) -> Written:
-    exists = target.is_dir() and ref in LocalStore(target).refs()
+    exists = ref in _refs(target)
+    other = DatasetError(
+        f"{target}: holds another dataset (ref {ref!r}) already; choose another folder, "
+        "or say --replace"
+    )
+    if exists and not replace_existing and not _of_recipe(target, ref, run):
+        # Told before anything takes long.
+        raise other
     plan = run.plan()
     published = not (exists and _holds(target, ref, plan))
     if published:
         if exists and not replace_existing:
-            raise DatasetError(
-                f"{target}: holds another dataset (ref {ref!r}) already; choose another folder, "
-                "or say --replace"
-            )
+            raise other
         writing.write(
             target,
             run.staged,
@@ -236,6 +244,27 @@ def _publish(
     return written
 
 
+def _refs(target: Path) -> dict[str, str]:
+    return dict(LocalStore(target).refs()) if target.is_dir() else {}
+
+
+def _spare_nbytes(target: Path, ref: str) -> int:
+    """Return the bytes that other refs, a longer name and a parent take."""
+    refs = _refs(target)
+    new = encode_refs({"main": "0" * 64})
+    more = len(encode_refs(refs | {ref: "0" * 64})) - len(new)
+    return more + (_PARENT_NBYTES if ref in refs else 0)
+
+
+def _of_recipe(target: Path, ref: str, run: Run) -> bool:
+    """Tell whether a dataset was made by this recipe of this source."""
+    with open_dataset(target, ref=ref) as dataset:
+        said = dataset.snapshot.provenance.get("condense")
+    return isinstance(said, dict) and all(
+        said.get(name) == value for name, value in run.identity().items()
+    )
+
+
 def _holds(target: Path, ref: str, plan: writing.Plan) -> bool:
     """Tell whether a dataset was made by this very plan."""
     with open_dataset(target, ref=ref) as dataset:
@@ -247,8 +276,8 @@ def _check_budget(run: Run, written: Written) -> None:
     budget = run.allocated.facts.get("budget_nbytes")
     if budget is not None and written.total_nbytes > budget:
         raise TargetError(
-            f"budget of {budget} bytes: {run.staged.field.name} took {written.total_nbytes}, "
-            "because DEST holds other refs besides; choose an empty folder"
+            f"budget of {budget} bytes: the dataset has {written.total_nbytes}; "
+            "choose an empty folder, or a smaller budget"
         )
 
 

@@ -51,6 +51,7 @@ class Run:
         network: instead of that of the recipe, or None.
         progress: called with stage, done and total.
         note: called with a line to be told before something takes long.
+        spare_nbytes: of what is published, more than a new dataset of the ref `main` would take.
         stages: carried out or found, in order.
     """
 
@@ -62,6 +63,7 @@ class Run:
     network: nn.Module | None
     progress: OnProgress
     note: OnNote
+    spare_nbytes: int = 0
     stages: list[StageResult] = field(default_factory=list)
 
     # What stages share -------------------------------------------------------------------------
@@ -417,7 +419,7 @@ class Run:
 
     def plan(self) -> Plan:
         """Carry out all stages before quantize, and return what is to be written."""
-        self.note_missing_stages()
+        self._note_stages_left_out()
         # In this order, whatever asks for them first: the provenance lists them so.
         refined = (self.selected, self.masked, self.sensed, self.allocated, self.refined)[-1]
         return Plan(
@@ -432,7 +434,14 @@ class Run:
             seed=self.recipe.seed,
         )
 
-    def note_missing_stages(self) -> None:
+    def identity(self) -> dict[str, Any]:
+        """Return what the provenance says before any stage has run: the recipe and the source."""
+        return {
+            "recipe": self.recipe.to_json(),
+            "source": dict(self.reading) | {"snapshot": self.staged.digest},
+        }
+
+    def _note_stages_left_out(self) -> None:
         """Tell which tables of the recipe have no effect."""
         recipe = self.recipe
         if recipe.sensitivity is not None and not recipe.bits.ranked:
@@ -490,7 +499,7 @@ class Run:
                     report = writing.write(
                         scratch / "trial", self.staged, plan, recipe.quantize, progress=_ignore
                     )
-                return report.total_nbytes
+                return report.total_nbytes + self.spare_nbytes
 
             return budgets.allocate_budget(
                 self._kept_batches,
@@ -509,6 +518,7 @@ class Run:
         }
         # The snapshot says how it was made: other words take other room.
         options |= {"provenance": self._provenance(), "seed": recipe.seed}
+        options["spare_nbytes"] = self.spare_nbytes
         return self._stage("bits", budgets.VERSION, options, inputs, make)
 
     def _kept_batches(self) -> Any:
@@ -545,12 +555,16 @@ class Run:
             {"digest": stage.digest, "stage": stage.name, "version": stage.version}
             for stage in self.stages
         ]
+<<<<<<< HEAD
         more_said: dict[str, Any] = {}
         said: dict[str, Any] = {
             "recipe": self.recipe.to_json(),
             "source": dict(self.reading) | {"snapshot": self.staged.digest},
             "stages": [*stages, *more],
         }
+=======
+        said: dict[str, Any] = {**self.identity(), "stages": [*stages, *more]}
+>>>>>>> 2d30636 (recipes: refuse to overwrite another dataset before anything takes long; count refs and parent in a budget)
         if self.masked is not None:
             facts = self.masked.facts
             said["reconstructor"] = {
