@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
+from dsqclient import StreamingDataset
 from dsqformat import open_dataset
 from dsqformat.errors import (
     DatasetError,
@@ -23,6 +24,7 @@ from dsqformat.recipes.measures import stored_numbers
 from dsqformat.recipes.recipe import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
+from dsqformat.reconstruct import fill_harmonic
 from dsqformat.select import ScoreTable, write_scores
 from proxies import TinyNetwork, striped_pictures
 from recipe_runs import COUNT, SIDE, SMALL, small_run, write_source
@@ -121,6 +123,12 @@ def test_masks_leave_visible_pixels_as_they_were(tmp_path, source, work):
         said = dataset.snapshot.provenance["condense"]
     assert seen == 30
     assert said["reconstructor"] == {"id": "harmonic", "sha256": None, "weights_nbytes": 0}
+    # Who streams the dataset has them filled without asking.
+    (streamed,) = StreamingDataset(
+        tmp_path / "d", batch_size=30, output="source", channels_first=False
+    )
+    found = streamed["image"].numpy()
+    np.testing.assert_array_equal(fill_harmonic(found, masks[numbers], 4), found)
     # Bin and rank of every sample stay with it.
     selected = stage(outcome, "select")
     for column, array in (("bin_id", "bin_id"), ("bin_rank", "bin_rank")):
