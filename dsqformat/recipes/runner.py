@@ -555,16 +555,8 @@ class Run:
             {"digest": stage.digest, "stage": stage.name, "version": stage.version}
             for stage in self.stages
         ]
-<<<<<<< HEAD
         more_said: dict[str, Any] = {}
-        said: dict[str, Any] = {
-            "recipe": self.recipe.to_json(),
-            "source": dict(self.reading) | {"snapshot": self.staged.digest},
-            "stages": [*stages, *more],
-        }
-=======
         said: dict[str, Any] = {**self.identity(), "stages": [*stages, *more]}
->>>>>>> 2d30636 (recipes: refuse to overwrite another dataset before anything takes long; count refs and parent in a budget)
         if self.masked is not None:
             facts = self.masked.facts
             said["reconstructor"] = {

@@ -128,9 +128,7 @@ def test_what_is_hidden_does_not_matter_and_masks_may_differ(dtype):
     if dtype == "f4":
         pictures /= 255
     fill = train_tiny_mae(ArrayPictures(pictures), 4, QUICK).reconstructor
-    masks = np.concatenate(
-        [random_masks(2, (4, 4), ratio) for ratio in (0.2, 0.5, 0.8)]
-    )
+    masks = np.concatenate([random_masks(2, (4, 4), ratio) for ratio in (0.2, 0.5, 0.8)])
     whole = fill(pictures, masks, 4)
     shown = pixels(masks, 16, 4)
     ruined = pictures.copy()
@@ -184,7 +182,9 @@ def test_network_by_its_definition():
             values, values.shape[-1:], weights[f"{part}.weight"], weights[f"{part}.bias"], 1e-6
         )
 
-    cells = [picture[0, :, 4 * r : 4 * r + 4, 4 * c : 4 * c + 4] for r in range(3) for c in range(2)]
+    cells = [
+        picture[0, :, 4 * r : 4 * r + 4, 4 * c : 4 * c + 4] for r in range(3) for c in range(2)
+    ]
     embedding = weights["patch_embed.proj.weight"]
     tokens = torch.stack([
         (embedding * cell).sum((1, 2, 3)) + weights["patch_embed.proj.bias"] for cell in cells
@@ -193,15 +193,15 @@ def test_network_by_its_definition():
     latent = torch.cat([own, tokens[kept]])
     for number in range(2):
         latent = block(latent, f"blocks.{number}", 3)
-    latent = norm(latent, "norm") @ weights["decoder_embed.weight"].T + weights["decoder_embed.bias"]
+    latent = (
+        norm(latent, "norm") @ weights["decoder_embed.weight"].T + weights["decoder_embed.bias"]
+    )
     whole = weights["mask_token"][0].repeat(6, 1)
     whole[kept] = latent[1:]
     whole = torch.cat([latent[:1], whole]) + weights["decoder_pos_embed"][0]
     whole = norm(block(whole, "decoder_blocks.0", 2), "decoder_norm")
     expected = (whole @ weights["decoder_pred.weight"].T + weights["decoder_pred.bias"])[1:]
-    np.testing.assert_allclose(
-        network(picture, visible)[0].detach(), expected.detach(), atol=1e-12
-    )
+    np.testing.assert_allclose(network(picture, visible)[0].detach(), expected.detach(), atol=1e-12)
 
 
 def test_patches_are_cut_and_joined():
@@ -232,13 +232,13 @@ def test_places_tell_patches_apart():
 def test_drawn_masks_hide_equally_many():
     masks = drawn_masks(np.random.default_rng(0), 200, 10, 0.34)
     assert (masks.sum(1) == 7).all()
-    assert 0.5 < masks.mean(0).min()
+    assert masks.mean(0).min() > 0.5
     assert drawn_masks(np.random.default_rng(0), 5, 2, 0.99).sum() == 5
 
 
 def test_pictures_of_another_grid_are_refused():
     fill = train_tiny_mae(ArrayPictures(gradients(8)), 4, QUICK).reconstructor
-    with pytest.raises(ModelError, match="4 x 4 patches of 3 channels.*'harmonic'"):
+    with pytest.raises(ModelError, match=r"4 x 4 patches of 3 channels.*'harmonic'"):
         fill(gradients(2, side=20), np.ones((2, 5, 5), "?"), 4)
     for side in (18, 4):
         with pytest.raises(ModelError, match="multiples of the patch"):
@@ -372,9 +372,7 @@ def test_checkpoints_that_are_refused(tmp_path):
     with pytest.raises(ModelError, match="multiple"):
         checkpoint_reconstructor(path, digest, heads=5)
     with pytest.raises(ModelError, match="3 channels, but 1 means"):
-        checkpoint_reconstructor(
-            path, digest, heads=3, decoder_heads=2, mean=(0.5,), std=(0.5,)
-        )
+        checkpoint_reconstructor(path, digest, heads=3, decoder_heads=2, mean=(0.5,), std=(0.5,))
     with pytest.raises(FileNotFoundError):
         checkpoint_reconstructor(tmp_path / "missing.pth", digest)
 
@@ -384,7 +382,10 @@ def test_checkpoints_that_are_refused(tmp_path):
     [
         (lambda w: w.pop("decoder_embed.weight"), "no decoder_embed.weight"),
         (lambda w: w.pop("blocks.0.norm1.bias"), "Missing key"),
-        (lambda w: w.update({"pos_embed": torch.zeros(1, 6, 24)}), "5 patches do not make a square"),
+        (
+            lambda w: w.update({"pos_embed": torch.zeros(1, 6, 24)}),
+            "5 patches do not make a square",
+        ),
         (lambda w: w.update({"pos_embed": torch.zeros(24)}), "where sizes are read"),
     ],
 )

@@ -16,6 +16,7 @@ def made():
     pictures = striped_set(300)
     return pictures, make_proxy(pictures)
 
+
 @pytest.mark.torch
 def test_embeddings_are_what_enters_the_last_layer(made, tmp_path):
     from dsqformat.condense.features import write_embeddings
@@ -29,6 +30,7 @@ def test_embeddings_are_what_enters_the_last_layer(made, tmp_path):
     again = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     np.testing.assert_allclose(again, logits, atol=1e-5)
     assert not list(tmp_path.glob("*.part"))
+
 
 @pytest.mark.torch
 @pytest.mark.parametrize("softmax", ["single", "double"])
@@ -54,6 +56,7 @@ def test_products_of_factors_are_products_of_gradients(made, tmp_path, softmax):
     )
     assert factors.bias
 
+
 @pytest.mark.torch
 def test_factors_need_labels(made, tmp_path):
     from dsqformat.condense.features import write_gradient_factors
@@ -62,6 +65,7 @@ def test_factors_need_labels(made, tmp_path):
     unlabelled = ArrayPictures(next(made[0].batches(4)))
     with pytest.raises(SourceError, match="give labels"):
         write_gradient_factors(made[1], unlabelled, tmp_path)
+
 
 @pytest.mark.torch
 def test_nothing_is_left_of_a_failure(made, tmp_path):
@@ -104,10 +108,10 @@ def test_features_that_are_refused(tmp_path, values, message):
 
 def test_files_that_are_no_features(tmp_path):
     (tmp_path / "f.npy").write_bytes(b"\x00\x01 not an array")
-    with pytest.raises(SourceError, match="numpy.save"):
+    with pytest.raises(SourceError, match=r"numpy.save"):
         load_features(tmp_path / "f.npy")
     (tmp_path / "f.npy").write_bytes(b"")
-    with pytest.raises(SourceError, match="numpy.save"):
+    with pytest.raises(SourceError, match=r"numpy.save"):
         load_features(tmp_path / "f.npy")
     np.savez(tmp_path / "f.npz", a=np.zeros((3, 3)))
     with pytest.raises(SourceError, match="archive"):

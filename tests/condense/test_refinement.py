@@ -210,5 +210,5 @@ def test_distilled_sets_that_are_refused(tmp_path, content, message):
     with pytest.raises(SourceError, match=message):
         load_distilled(tmp_path / "set.pt")
     (tmp_path / "set.npz").write_bytes(b"nonsense")
-    with pytest.raises(SourceError, match="numpy.savez"):
+    with pytest.raises(SourceError, match=r"numpy.savez"):
         load_distilled(tmp_path / "set.npz")

@@ -274,9 +274,7 @@ def test_features_and_scores_of_files_need_no_network(tmp_path, work):
     write_scores(tmp_path / "s.npz", ScoreTable(60, {"mine": rng.random(60)}))
     source = write_source(tmp_path / "s.npz.npz", count=60)
     files = ["features.kind=file", f"features.file={tmp_path / 'f.npy'}"]
-    outcome = small_run(
-        source, tmp_path / "d", "dq", *files, "mask.importance=variance", work=work
-    )
+    outcome = small_run(source, tmp_path / "d", "dq", *files, "mask.importance=variance", work=work)
     assert "train" not in [s.name for s in outcome.stages]
     scores = ["scores.score=file", f"scores.file={tmp_path / 's.npz'}", "scores.column=mine"]
     chosen = ["select.method=score", "select.keep_ratio=0.1", "select.per_class=false"]

@@ -121,7 +121,7 @@ def test_what_is_wrong_is_told_in_one_line(text, line):
 
 @pytest.mark.parametrize("setting", ["select", "select=on", "a.b.c=1", "=1", "bits=off"])
 def test_settings_that_are_none(setting):
-    with pytest.raises(RecipeError, match="expected stage.option=value"):
+    with pytest.raises(RecipeError, match=r"expected stage.option=value"):
         load_recipe("dq", [setting])
 
 

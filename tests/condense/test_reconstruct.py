@@ -194,7 +194,11 @@ def test_names():
     pictures, masks = smooth(2), drawn_masks(2, (5, 5))
     for name, fill in (("harmonic", fill_harmonic), ("mean", fill_mean)):
         reconstructor = named_reconstructor(name)
-        assert (reconstructor.id, reconstructor.weights_nbytes, reconstructor.sha256) == (name, 0, None)
+        assert (reconstructor.id, reconstructor.weights_nbytes, reconstructor.sha256) == (
+            name,
+            0,
+            None,
+        )
         assert (reconstructor(pictures, masks, 4) == fill(pictures, masks, 4)).all()
     assert named_reconstructor("none")(pictures, masks, 4) is pictures
     with pytest.raises(UnsupportedFeatureError, match="harmonic, mean, none"):

@@ -119,9 +119,7 @@ def test_last_layer_equals_the_cosines_of_its_factors():
     pictures, labels = striped_pictures(10)
     proxy = double_proxy(pictures)
     round_trip = lsq_round_trip(3)
-    found = sensitivity(
-        proxy, ArrayPictures(pictures, labels), round_trip, engine="last_layer"
-    )
+    found = sensitivity(proxy, ArrayPictures(pictures, labels), round_trip, engine="last_layer")
 
     def cosine(a, b):
         return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
@@ -147,9 +145,7 @@ def test_a_head_without_bias():
         loop_gradients(proxy, pictures, labels, names), loop_gradients(proxy, back, labels, names)
     )
     for options in ({"engine": "last_layer"}, {"engine": "layers", "layers": ["head"]}):
-        found = gradient_pairs(
-            proxy, ArrayPictures(pictures, labels), lsq_round_trip(3), **options
-        )
+        found = gradient_pairs(proxy, ArrayPictures(pictures, labels), lsq_round_trip(3), **options)
         assert_pairs_equal(found, expected, rtol=1e-9)
 
 
@@ -211,7 +207,8 @@ def test_activations_in_place_and_tokens():
 
 
 @pytest.mark.parametrize(
-    "options", [{"engine": "full"}, {"engine": "layers"}, {"engine": "last_layer"}, {"wrt": "input"}]
+    "options",
+    [{"engine": "full"}, {"engine": "layers"}, {"engine": "last_layer"}, {"wrt": "input"}],
 )
 def test_no_change_gives_zero(options):
     pictures = striped_set(12)
@@ -301,7 +298,7 @@ def test_layers_that_run_twice_are_refused():
 
     pictures = striped_set(4)
     proxy = make_proxy(pictures, Twice())
-    with pytest.raises(ModelError, match="'mix' runs 2 times.*engine='full'"):
+    with pytest.raises(ModelError, match=r"'mix' runs 2 times.*engine='full'"):
         sensitivity(proxy, pictures, lsq_round_trip(3), engine="layers")
     assert len(sensitivity(proxy, pictures, lsq_round_trip(3), engine="full")) == 4
 
@@ -318,7 +315,7 @@ def test_layers_that_compute_more_than_their_class_are_refused():
     )
     pictures = striped_set(4)
     proxy = make_proxy(pictures, network)
-    with pytest.raises(ModelError, match="'1' is a NormAndActivation.*engine='full'"):
+    with pytest.raises(ModelError, match=r"'1' is a NormAndActivation.*engine='full'"):
         sensitivity(proxy, pictures, lsq_round_trip(3), engine="layers")
     chosen = sensitivity(proxy, pictures, lsq_round_trip(3), engine="layers", layers=["0", "3"])
     assert (chosen > 0).all()

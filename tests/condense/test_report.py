@@ -11,7 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
-Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("PIL")
+
+from PIL import Image
 
 from dsqformat import open_dataset
 from dsqformat.recipes.measures import stored_numbers
@@ -128,15 +130,13 @@ def _stage(outcome, name):
 
 
 def test_distributions_add_up(runs):
-    outcome, _, report = runs["ccs-aum-lsq-adaptive"]
+    _outcome, _, report = runs["ccs-aum-lsq-adaptive"]
     assert report["settings"] == {"name": "bits", "counts": {"0": 30, "8": 30}}
     assert sum(report["scores"]["source"]["counts"]) == COUNT
     assert sum(report["scores"]["stored"]["counts"]) == 30
     sensitivity = report["sensitivity"]
     assert sum(sensitivity["histogram"]["counts"]) == 60
-    most, least = (
-        [row["sensitivity"] for row in sensitivity[end]] for end in ("most", "least")
-    )
+    most, least = ([row["sensitivity"] for row in sensitivity[end]] for end in ("most", "least"))
     assert most == sorted(most, reverse=True)
     assert least == sorted(least)
     assert all(row["bits"] == 8 for row in sensitivity["most"])
@@ -155,7 +155,7 @@ def test_fidelity_is_what_a_reader_gets(runs):
 
 
 def test_masked_pictures_show_what_is_missing_and_what_fills_it(runs):
-    outcome, page, report = runs["dq"]
+    _outcome, page, report = runs["dq"]
     fidelity = report["fidelity"]
     # 8 affine bits keep stored pixels exactly: only filling loses.
     assert fidelity["psnr_stored_pixels"] is None

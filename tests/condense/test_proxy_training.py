@@ -279,7 +279,7 @@ def test_an_exploding_training_says_so():
     [{"epochs": 0}, {"batch_size": 1}, {"dynamics": "both"}, {"checkpoint_epochs": (11,)}],
 )
 def test_options_that_make_no_sense(options):
-    with pytest.raises(ValueError, match="expected|is not 1 to"):
+    with pytest.raises(ValueError, match=r"expected|is not 1 to"):
         TrainingOptions(**options)
 
 
