@@ -17,7 +17,7 @@ from setuptools import Extension, setup
 
 KERNELS = Path("dsqformat/kernels")
 # Faster with registers of 256 bits.
-WIDE = ("block_decode", "block_forward", "dequant", "rans_decode")
+WIDE = ("block_decode", "block_forward", "dequant", "graph_cut", "rans_decode")
 HOSTILE = ("block_decode", "dequant", "patches", "rans_decode")  # get to see the bytes of strangers
 # Cython's own part of each kernel, most of it: generated and compiled once for all of them.
 SHARED = KERNELS / "memoryviews.c"

@@ -55,10 +55,20 @@ COMMANDS: dict[str, CommandInfo] = {
         "pack",
         "dsqformat.commands.unpack:unpack",
     ),
+    "condense": CommandInfo(
+        "Condense a dataset by a recipe: select, mask, give bits, quantize.",
+        "build",
+        "dsqformat.recipes.command:command",
+    ),
     "serve": CommandInfo("Serve the datasets below a folder over HTTP.", "server"),
     "pull": CommandInfo("Copy a dataset from a URL, resuming where a copy stopped.", "client"),
     "gc": CommandInfo(
         "Remove what no ref of a dataset reaches.", target="dsqformat.commands.gc:gc"
+    ),
+    "evaluate": CommandInfo(
+        "Train on each of several datasets; compare accuracy and bytes.",
+        "build",
+        "dsqformat.condense.evaluate.command:evaluate",
     ),
     "bench": CommandInfo(
         "Measure bytes and speed beside picture codecs.",

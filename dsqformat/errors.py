@@ -10,6 +10,9 @@
       SourceError               input that cannot be read as samples      -> see the message
       SampleError               a sample that cannot be written           -> mend or skip it
       TargetError               a size or fidelity that cannot be met     -> ask for another
+      ModelError                a network that cannot do what is asked    -> see the message
+      SelectionError(ValueError) samples cannot be chosen so with these   -> see the message
+      RecipeError(ValueError)   a recipe that says what cannot be         -> mend the recipe
       UnknownKeyError(KeyError) no sample has this key
 
 Wrong arguments are plain `ValueError` or `TypeError`.
@@ -25,8 +28,11 @@ __all__ = [
     "DatasetError",
     "DsqError",
     "FetchError",
+    "ModelError",
     "PublishConflictError",
+    "RecipeError",
     "SampleError",
+    "SelectionError",
     "SourceError",
     "TargetError",
     "TruncatedShardError",
@@ -112,6 +118,18 @@ class SampleError(DsqError):
 
 class TargetError(DsqError):
     """A size or a fidelity cannot be met with these samples."""
+
+
+class ModelError(DsqError):
+    """A network or its weights cannot do what is asked of them."""
+
+
+class SelectionError(DsqError, ValueError):
+    """Features, scores, labels or amounts do not allow the selection that was asked for."""
+
+
+class RecipeError(DsqError, ValueError):
+    """A recipe has an option that is unknown, impossible, or excluded by another."""
 
 
 class UnknownKeyError(DsqError, KeyError):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqclient.ahead import map_ahead
+from dsqclient.filling import ChunkFiller
 from dsqclient.verified import open_shard, receive_segments
 from dsqformat.bytesource import ByteSource
 from dsqformat.chunk import Chunk
@@ -39,6 +40,7 @@ class ChunkLoader:
         layers: layers of every field; None: all.
         fields: names of the fields to decode.
         output: "float32" or "source".
+        filler: what becomes of left-out patches; None: zeros.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class ChunkLoader:
         layers: int | None,
         fields: Sequence[str],
         output: Output,
+        filler: ChunkFiller | None = None,
     ) -> None:
         self.source = source
         self.snapshot = snapshot
         self.layers = layers
         self.fields = tuple(fields)
         self.output: Output = output
+        self._filler = filler
         self.segment_count = needed_segments(snapshot.schema, self.fields, layers)
         self.entries = tuple(snapshot.read_shards(source))
         self._first_chunk = np.cumsum([0, *(e.chunk_count for e in self.entries)]).tolist()
@@ -123,9 +127,10 @@ class ChunkLoader:
         number = bisect_right(self._first_chunk, chunk) - 1
         shard, local = self.shard(number), chunk - self._first_chunk[number]
         segments = list(receive_segments(shard, local, self.segment_count, cancelled=cancelled))
-        return shard.decode(
+        decoded = shard.decode(
             local, segments, layers=self.layers, fields=self.fields, output=self.output
         )
+        return decoded if self._filler is None else self._filler(decoded)
 
     def shard(self, number: int) -> ShardReader:
         """Return the reader of a shard, fetching and verifying its head when it is new."""

@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from dsqclient.batches import read_batches
 from dsqclient.chunks import ChunkLoader
 from dsqclient.epochs import EpochClock, Start
+from dsqclient.filling import AUTO, ChunkFiller
 from dsqclient.opening import open_source
 from dsqclient.pieces import whole_chunks
 from dsqclient.position import Position, parse_state
@@ -23,6 +24,7 @@ from dsqclient.transport import HttpSource
 from dsqclient.window import WindowOrder
 from dsqformat.chunk.decode import Output
 from dsqformat.dataset import Snapshot, load_snapshot
+from dsqformat.reconstruct import Reconstructor
 from dsqformat.schema import Schema
 
 _LOADER_TOKEN: Final = "StreamingLoader"
@@ -63,6 +65,10 @@ class StreamingDataset(IterableDataset[Sample]):
         drop_last: leave out a short batch at the end of a rank's share.
         transform: called with each batch (each sample, without batch_size); its result is yielded.
         output: "float32": quantized uint8 fields as [0, 1]; "source": as uint8.
+        fill: what becomes of patches that are not stored. "auto": what the snapshot's provenance
+            says, else zeros; "harmonic" or "mean": these; "none": zeros, and a boolean entry
+            NAME.mask (n, rows, columns) for the model, true for stored patches; or a Reconstructor
+            with weights.
         channels_first: permute pictures (height, width, 1, 3 or 4 channels) to (channels, height,
             width); a view, so that the memory stays in channels-last order.
         rate_limit: most bytes per second to receive over HTTP, shared by the workers of this
@@ -94,6 +100,7 @@ class StreamingDataset(IterableDataset[Sample]):
         drop_last: bool = False,
         transform: Callable[[Sample], Any] | None = None,
         output: Output = "float32",
+        fill: str | Reconstructor = AUTO,
         channels_first: bool = True,
         rate_limit: float | None = None,
         prefetch: int = 4,
@@ -116,8 +123,10 @@ class StreamingDataset(IterableDataset[Sample]):
         self.snapshot: Snapshot = load_snapshot(source, ref)
         self._names = _chosen(self.snapshot.schema, fields, columns)
         wanted = [f.name for f in self.snapshot.schema.fields if f.name in self._names]
+        filler = ChunkFiller(self.snapshot, wanted, fill)
+        self._names += filler.mask_names
         self._loader = ChunkLoader(
-            source, self.snapshot, layers=layers, fields=wanted, output=output
+            source, self.snapshot, layers=layers, fields=wanted, output=output, filler=filler
         )
         self._clock = EpochClock()
         self._carries_position = False

@@ -7,7 +7,8 @@ because it needs Cython and would be slow beyond use. Inline functions stand in 
 `dequant_avx2` and `rans_decode_avx2` are `dequant` and `rans_decode` compiled once more for x86-64
 processors with AVX2; they return the same bits, up to 1.5 times faster.
 The modules `block_*` are the loops of the quantizer `block`; NumPy's part of that work is in
-`dsqformat.coding.block`.
+`dsqformat.coding.block`, and that of `harmonic` in `dsqformat.reconstruct.harmonic`.
+`graph_cut` chooses samples, for `dsqformat.select`; `plain_graph_cut` is the same in NumPy.
 The environment variable DSQ_KERNELS=plain asks for `plain` without a warning.
 """
 
@@ -34,6 +35,8 @@ __all__ = [
     "dequantize_uint8",
     "encode_streams",
     "find_nearest",
+    "graph_cut_kernel",
+    "harmonic_kernel",
     "join_uint8",
     "join_uint16",
     "measure",
@@ -95,6 +98,24 @@ def block_kernel(name: str) -> ModuleType | None:
     wide = f"{name}_avx2"
     found = wide if _has_avx2() and _is_compiled(wide) else name
     return importlib.import_module(f"dsqformat.kernels.{found}")
+
+
+def graph_cut_kernel() -> ModuleType:
+    """Return the loops of GraphCut, compiled or in NumPy; only selection imports them."""
+    if not COMPILED or not _is_compiled("graph_cut"):
+        name = "plain_graph_cut"
+    elif _has_avx2() and _is_compiled("graph_cut_avx2"):
+        name = "graph_cut_avx2"
+    else:
+        name = "graph_cut"
+    return importlib.import_module(f"dsqformat.kernels.{name}")
+
+
+def harmonic_kernel() -> ModuleType | None:
+    """Return the compiled module `harmonic`, or None: then NumPy does its work."""
+    if not COMPILED or not _is_compiled("harmonic"):
+        return None
+    return importlib.import_module("dsqformat.kernels.harmonic")
 
 
 if COMPILED:

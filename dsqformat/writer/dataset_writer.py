@@ -190,6 +190,7 @@ class DatasetWriter:
         keys: Sequence[str] | None = None,
         bit_width: Settings = None,
         qp: Settings = None,
+        masks: Masks | None = None,
     ) -> None:
         """Add n samples of equal shape.
 
@@ -199,6 +200,7 @@ class DatasetWriter:
             keys: n unique names, or None.
             bit_width: one for all samples or one for each, for all fields or by name.
             qp: likewise, for fields of quantizer block.
+            masks: n boolean patch grids (True: kept) of fields with a patch, by name.
 
         Raises:
             SampleError: naming the first sample of the batch and what is wrong with it.
@@ -206,6 +208,7 @@ class DatasetWriter:
         counts = {name: len(values) for name, values in samples.items()}
         if keys is not None:
             counts["keys"] = len(keys)
+        counts |= {f"masks of {name}": len(grids) for name, grids in (masks or {}).items()}
         if len(set(counts.values())) != 1:
             raise SampleError(f"batch: lengths differ or there are none: {counts}")
         rows: dict[str, Any] = {}
@@ -218,7 +221,7 @@ class DatasetWriter:
                 rows[name] = array if is_field else array.tolist()
         count = next(iter(counts.values()))
         if count:
-            self._add(rows, keys, bit_width, qp, {}, count)
+            self._add(rows, keys, bit_width, qp, masks or {}, count)
 
     def add_blob(self, role: str, content: bytes | Path, media_type: str, suffix: str) -> None:
         """Add an auxiliary file to the snapshot.
@@ -309,7 +312,7 @@ class DatasetWriter:
             raise SampleError("no samples were written")
         order = np.arange(len(spill))
         if self._shuffle:
-            order = np.random.Generator(np.random.PCG64(self._seed)).permutation(len(spill))
+            order = shuffled_order(len(spill), self._seed)
         if self._target is None or not len(order):
             builder.encode(spill, order)
         else:
@@ -417,6 +420,19 @@ class DatasetWriter:
         streaming = not self._shuffle and self._target is None
         total = None if streaming else len(self._samples.spill or ())
         self._progress(self._stage, self._encoded, total)
+
+
+def shuffled_order(count: int, seed: int) -> NDArray[np.int64]:
+    """Return the order in which a writer with `shuffle` stores its samples.
+
+    Args:
+        count: samples with a payload; dropped ones do not count.
+        seed: of the writer.
+
+    Returns:
+        int64, shape (count,): entry p is the number, in writing order, of the sample at position p.
+    """
+    return np.random.Generator(np.random.PCG64(seed)).permutation(count).astype("i8")
 
 
 def _only_drops(bit_width: Settings) -> bool:

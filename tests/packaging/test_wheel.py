@@ -25,6 +25,13 @@ def test_wheel_holds_no_generated_c_and_marks_types(wheel):
         assert f"{package}/py.typed" in names
 
 
+def test_wheel_holds_the_recipes(wheel, root):
+    names = zipfile.ZipFile(wheel).namelist()
+    recipes = {path.name for path in (root / "dsqformat/recipes/toml").glob("*.toml")}
+    assert len(recipes) >= 10
+    assert {f"dsqformat/recipes/toml/{name}" for name in recipes} <= set(names)
+
+
 def test_wheel_holds_every_kernel_compiled_and_as_source(wheel, root):
     names = zipfile.ZipFile(wheel).namelist()
     sources = {path.name for path in (root / KERNELS).glob("*.py")}
@@ -38,6 +45,7 @@ def test_wheel_holds_every_kernel_compiled_and_as_source(wheel, root):
             "block_decode_avx2",
             "block_forward_avx2",
             "dequant_avx2",
+            "graph_cut_avx2",
             "rans_decode_avx2",
         }
     assert compiled == expected

@@ -1,0 +1,233 @@
+"""Stage train: a proxy network and the scores of its training dynamics."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from dsqformat.commands.progress import OnProgress
+from dsqformat.condense.networks import load_weights
+from dsqformat.condense.outputs import OutputBatch
+from dsqformat.condense.picture_subsets import picture_shape
+from dsqformat.condense.pictures import PictureSet
+from dsqformat.condense.proxy import Proxy
+from dsqformat.condense.proxy_training import (
+    TrainingOptions,
+    class_count,
+    make_proxy,
+    train_proxy,
+)
+from dsqformat.condense.proxy_weights import set_weight_arrays, weight_arrays
+from dsqformat.errors import RecipeError, SelectionError
+from dsqformat.recipes.recipe import Scores, Train
+from dsqformat.recipes.work_directory import Made, StageResult
+from dsqformat.select import (
+    Accumulator,
+    Aum,
+    El2n,
+    Entropy,
+    Forgetting,
+    Grand,
+    ScoreTable,
+    Tdds,
+    TrainingDynamics,
+    read_scores,
+    write_scores,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+VERSION: Final = 1
+_WEIGHT: Final = "weight."
+_TDDS_WINDOW: Final = 10
+_TDDS_LEAST: Final = 3
+
+
+def train(
+    folder: Path,
+    pictures: PictureSet,
+    options: Train,
+    network: nn.Module | None,
+    *,
+    tdds: bool,
+    seed: int,
+    device: str,
+    progress: OnProgress,
+) -> Made:
+    """Train a proxy and record its dynamics.
+
+    Args:
+        folder: where the file of scores goes.
+        pictures: the whole set, with labels.
+        options: of the stage.
+        network: to be used instead of that of the options; stays as it is.
+        tdds: whether to sum up TDDS too, which takes n * classes numbers.
+        seed: of weights, order and augmentation.
+        device: of torch.
+        progress: called with stage, done and total.
+
+    Raises:
+        ModelError: the network does not fit the pictures or the classes.
+        RecipeError: nothing would be trained, and there are no weights.
+    """
+    if options.epochs == 0 and not options.weights and network is None:
+        raise RecipeError(
+            "train.epochs: got 0, expected at least 1 without train.weights or a network of your "
+            "own: an untrained network says nothing of the samples"
+        )
+    proxy = make_proxy(
+        pictures, copy.deepcopy(network) or options.network, seed=seed, device=device
+    )
+    if options.weights:
+        load_weights(proxy.network, options.weights)
+    if not options.epochs:
+        proxy.eval()
+        return Made(_weights_of(proxy), {"accuracy": [], "classes": proxy.classes, "loss": []})
+    dynamics = _dynamics(len(pictures), class_count(pictures), options.epochs, tdds=tdds)
+
+    def record(outputs: OutputBatch) -> None:
+        dynamics.update(outputs.indices, outputs.labels, outputs.epoch, logits=outputs.logits)
+
+    trained = train_proxy(
+        pictures,
+        proxy,
+        TrainingOptions(
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            padding=options.padding,
+            flip=options.flip,
+            dynamics=options.dynamics,
+            seed=seed,
+            threads=options.threads,
+            device=device,
+        ),
+        record=record,
+        progress=progress,
+    )
+    scores = dynamics.scores()
+    write_scores(
+        folder / "scores.npz", ScoreTable(len(pictures), scores, {"epochs": options.epochs})
+    )
+    facts = {
+        "accuracy": list(trained.accuracy),
+        "classes": proxy.classes,
+        "loss": list(trained.loss),
+    }
+    return Made(_weights_of(trained.proxy), facts)
+
+
+def trained_proxy(
+    result: StageResult,
+    pictures: PictureSet,
+    options: Train,
+    network: nn.Module | None,
+    device: str,
+) -> Proxy:
+    """Return the proxy that a stage has trained."""
+    channels = picture_shape(pictures)[2]
+    proxy = make_proxy(
+        pictures,
+        copy.deepcopy(network) or options.network,
+        normalization=(np.zeros(channels), np.ones(channels)),
+        device=device,
+    )
+    names = sorted(path.name for path in result.folder.glob(f"{_WEIGHT}*.npy"))
+    arrays = {
+        name.removeprefix(_WEIGHT).removesuffix(".npy"): result.array(name.removesuffix(".npy"))
+        for name in names
+    }
+    set_weight_arrays(proxy, arrays)
+    proxy.eval()
+    return proxy
+
+
+def score(
+    options: Scores,
+    trained: StageResult | None,
+    pictures: PictureSet | None,
+    count: int,
+    network: str,
+    *,
+    seed: int,
+    device: str,
+    threads: int,
+    progress: OnProgress,
+) -> Made:
+    """Return the score that samples are chosen by, as the array "score".
+
+    Args:
+        options: of the stage.
+        trained: result of stage train, for scores of training dynamics.
+        pictures: the whole set, for grand.
+        count: samples.
+        network: name of that of grand.
+        seed: of the networks of grand.
+        device: of torch.
+        threads: of one operation.
+        progress: called with stage, done and total.
+
+    Raises:
+        RecipeError: a file has another number of samples.
+        SelectionError: the score was not recorded, or is not finite.
+    """
+    if options.score == "file":
+        table = read_scores(options.file)
+        if table.sample_count != count:
+            raise RecipeError(
+                f"scores.file: {options.file} is of {table.sample_count} samples, the source has "
+                f"{count}; they must be the same, in the same order"
+            )
+        return Made({"score": table.column(options.column)})
+    if options.score == "grand" and pictures is not None:
+        return Made({"score": _grand(pictures, options, network, seed, device, threads, progress)})
+    if trained is None or not (trained.folder / "scores.npz").is_file():
+        raise SelectionError(f"scores.score: {options.score} needs [train] with 1 epoch or more")
+    return Made({"score": read_scores(trained.folder / "scores.npz").column(options.score)})
+
+
+def _weights_of(proxy: Proxy) -> dict[str, Any]:
+    return {f"{_WEIGHT}{name}": value for name, value in weight_arrays(proxy).items()}
+
+
+def _dynamics(count: int, classes: int, epochs: int, *, tdds: bool) -> TrainingDynamics:
+    accumulators: dict[str, Accumulator] = {
+        "aum": Aum(count),
+        "el2n": El2n(count),
+        "entropy": Entropy(count),
+        "forgetting": Forgetting(count),
+    }
+    if tdds:
+        if epochs < _TDDS_LEAST:
+            raise RecipeError(
+                f"train.epochs: got {epochs}, expected {_TDDS_LEAST} or more for score tdds"
+            )
+        accumulators["tdds"] = Tdds(count, classes, window=min(_TDDS_WINDOW, epochs))
+    return TrainingDynamics(count, classes, accumulators)
+
+
+def _grand(
+    pictures: PictureSet,
+    options: Scores,
+    network: str,
+    seed: int,
+    device: str,
+    threads: int,
+    progress: OnProgress,
+) -> Any:
+    from dsqformat.condense.last_layer import residuals
+    from dsqformat.condense.outputs import network_outputs
+
+    grand = Grand(len(pictures))
+    for number in range(options.initialisations):
+        proxy = make_proxy(pictures, network, seed=seed + number, device=device)
+        for batch in network_outputs(proxy, pictures, threads=threads, progress=progress):
+            residual = residuals(batch.logits, batch.labels)
+            norms = (np.linalg.norm(values, axis=1) for values in (residual, batch.hidden))
+            grand.update(batch.indices, *norms)
+    return grand.scores()

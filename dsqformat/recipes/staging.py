@@ -1,0 +1,286 @@
+"""Reads a source once, as `dsq pack` does, into a raw dataset that can be read in any order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsqformat.canonical import canonical_json
+from dsqformat.chunk.decode import Chunk
+from dsqformat.commands.feeding import BadSamples, feed
+from dsqformat.commands.progress import OnProgress
+from dsqformat.condense.pictures import DatasetPictures
+from dsqformat.dataset import Dataset, open_dataset
+from dsqformat.errors import RecipeError, SourceError
+from dsqformat.recipes.work_directory import Made, StageResult, WorkDirectory
+from dsqformat.schema import Column, Field
+from dsqformat.sources import (
+    FieldFacts,
+    Kind,
+    Source,
+    SourceFacts,
+    SourceOptions,
+    SourceSample,
+    open_source,
+)
+from dsqformat.sources.sample_source import LABEL_COLUMN, PICTURE_FIELD, BadSample
+from dsqformat.writer import DatasetWriter, FieldSpec
+
+VERSION: Final = 1
+DISTILLED: Final = (".pt", ".pth")
+_DATASET: Final = "dataset"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read, and how.
+
+    Attributes:
+        source: path of it, or pattern of tars.
+        kind: None: find out.
+        options: how samples are read; the order of the source, unless some are left out.
+        skip_bad: skip and count samples that cannot be read.
+    """
+
+    source: str
+    kind: Kind | None
+    options: SourceOptions
+    skip_bad: bool = False
+
+
+class Staged:
+    """A staged source.
+
+    Args:
+        result: of the stage.
+    """
+
+    def __init__(self, result: StageResult) -> None:
+        self.result = result
+        self.dataset: Dataset = open_dataset(result.folder / _DATASET)
+        self._pictures: DatasetPictures | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def digest(self) -> str:
+        """Id of the staged snapshot: the same samples have the same."""
+        return self.dataset.snapshot.id
+
+    @property
+    def field(self) -> Field:
+        """The main field: the first one."""
+        return self.dataset.schema.fields[0]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the source."""
+        return self.dataset.schema.columns
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes, where they have some."""
+        return next((c.names or () for c in self.columns if c.name == LABEL_COLUMN), ())
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a column of classes."""
+        return any(c.name == LABEL_COLUMN and c.type == "int64" for c in self.columns)
+
+    @property
+    def pictures(self) -> DatasetPictures:
+        """The main field as a picture set, with labels where there are some.
+
+        Raises:
+            SourceError: it holds no pictures, or of different sizes.
+        """
+        if None in self.field.shape:
+            raise SourceError(
+                f"field {self.field.name!r}: pictures of different sizes, and this recipe needs a "
+                "network or masks; give them one size with --resize and --crop"
+            )
+        if self._pictures is None:
+            self._pictures = DatasetPictures(
+                self.dataset,
+                self.field.name,
+                label=LABEL_COLUMN if self.has_labels else None,
+                directory=str(self.result.folder),
+            )
+        return self._pictures
+
+    def labels(self, purpose: str) -> NDArray[np.int64]:
+        """Return the class of each sample, int64, shape (n,).
+
+        Args:
+            purpose: what needs them, for the message.
+
+        Raises:
+            RecipeError: there are none.
+        """
+        if not self.has_labels:
+            raise RecipeError(
+                f"{purpose}: needs the class of each sample, and the source has no column "
+                f"{LABEL_COLUMN!r} of whole numbers; name one with --label, or choose a recipe "
+                "without it"
+            )
+        parts = [np.asarray(c.columns[LABEL_COLUMN]) for c in self.dataset.iter_chunks(fields=[])]
+        return np.concatenate(parts).astype("i8") if parts else np.empty(0, "i8")
+
+    def chunks(self) -> Iterator[tuple[Chunk, list[str] | None]]:
+        """Yield decoded chunks in order, with the keys of their samples."""
+        for number in range(self.dataset.snapshot.shard_count):
+            shard = self.dataset.shard(number)
+            for chunk in range(len(shard.chunks)):
+                keys = shard.read_keys(chunk) if self.dataset.has_keys else None
+                yield shard.read_chunk(chunk, output="source"), keys
+
+    def close(self) -> None:
+        """Close the dataset."""
+        self.dataset.close()
+
+
+def stage_source(work: WorkDirectory, reading: Reading, on_progress: OnProgress) -> Staged:
+    """Read a source into the work directory, unless the same files were read before.
+
+    Args:
+        work: where to.
+        reading: what, and how.
+        on_progress: called with stage, samples done and samples in all.
+
+    Raises:
+        SourceError: the source cannot be read.
+        SampleError: likewise a sample.
+    """
+    pictures = reading.options.pictures
+    options = {
+        "crop": pictures.crop,
+        "drop": sorted(reading.options.drop),
+        "keyed": reading.options.keyed,
+        "kind": reading.kind,
+        "label": reading.options.label,
+        "limit": reading.options.limit,
+        "mode": pictures.mode,
+        "resize": pictures.resize,
+        "seed": reading.options.seed,
+        "skip_bad": reading.skip_bad,
+        "split": reading.options.split,
+    }
+
+    def make(folder: Path) -> Made:
+        return _stage(folder / _DATASET, reading, on_progress)
+
+    fingerprint = {"files": _fingerprint(reading.source)}
+    return Staged(work.stage("staging", VERSION, options, fingerprint, make))
+
+
+def _stage(folder: Path, reading: Reading, on_progress: OnProgress) -> Made:
+    bad = BadSamples(skip=reading.skip_bad)
+    with closing(_open(reading, bad, on_progress)) as source:
+        facts = source.facts
+        specs = {
+            name: FieldSpec("raw", shape=field.shape, dtype=field.dtype)
+            for name, field in facts.fields.items()
+        }
+        with DatasetWriter(
+            folder,
+            fields=specs,
+            columns=facts.columns,
+            coding="packed",  # decoded many times, and shipped nowhere
+            shuffle=False,
+            table=False,
+            on_progress=lambda stage, done, _: (
+                on_progress("stage", done, facts.sample_count) if stage == "read" else None
+            ),
+        ) as writer:
+            feed(source, writer, specs, bad, lambda _sample: None)
+    report = writer.report
+    return Made(
+        facts={
+            "kind": facts.kind,
+            "samples": report.sample_count,
+            "skipped": bad.count,
+            "skipped_reasons": bad.reasons,
+            "source_nbytes": facts.source_nbytes,
+            "values_nbytes": report.source_nbytes,
+        }
+    )
+
+
+def _open(reading: Reading, bad: BadSample, on_progress: OnProgress) -> Source:
+    if reading.kind is None and reading.source.lower().endswith(DISTILLED):
+        return DistilledSource(Path(reading.source), reading.options)
+    return open_source(
+        reading.source,
+        reading.kind,
+        reading.options,
+        bad,
+        lambda done, total: on_progress("look through", done, total),
+    )
+
+
+class DistilledSource:
+    """Tensors of a distilled set: float32 pictures, which need not be in [0, 1].
+
+    Args:
+        path: .pt or .pth; read as data, never run.
+        options: limit and order.
+    """
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        from dsqformat.condense.distilled_sets import load_distilled
+
+        self._set = load_distilled(path)
+        count = len(self._set.pictures)
+        if not count:
+            raise SourceError(f"{path}: no pictures")
+        self._order = np.arange(count)[: options.limit]
+        labels = self._set.labels
+        self.facts = SourceFacts(
+            kind="npz",
+            location=str(path),
+            sample_count=len(self._order),
+            fields={PICTURE_FIELD: FieldFacts("float32", self._set.pictures.shape[1:], False)},
+            columns=() if labels is None else (Column(LABEL_COLUMN, "int64"),),
+            keyed=False,
+            source_nbytes=path.stat().st_size,
+            shuffled=False,
+        )
+
+    def samples(self, on_bad: BadSample) -> Iterator[SourceSample]:
+        """Yield the pictures in their order."""
+        for number in self._order.tolist():
+            values: dict[str, Any] = {PICTURE_FIELD: self._set.pictures[number]}
+            if self._set.labels is not None:
+                values[LABEL_COLUMN] = int(self._set.labels[number])
+            yield SourceSample(None, values)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _fingerprint(location: str) -> str:
+    """Return a digest of names, sizes and times of the files of a source."""
+    path = Path(location)
+    if path.is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        root = path
+    elif path.exists():
+        files, root = [path], path.parent
+    else:  # a pattern of tars: all that lies beside them
+        folder = Path(location.split("{")[0]).parent
+        files, root = sorted(p for p in folder.glob("*") if p.is_file()), folder
+    listed: list[Any] = [os.path.abspath(location)]
+    for file in files:
+        status = file.stat()
+        name = os.fsencode(file.relative_to(root)).hex()
+        listed.append([name, status.st_size, str(status.st_mtime_ns)])
+    return hashlib.sha256(canonical_json(listed)).hexdigest()
