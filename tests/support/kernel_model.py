@@ -35,7 +35,8 @@ PATCH_KERNELS = (
     "dequantize_patches_uint8",
     "find_nearest",
 )
-ELSEWHERE = {"COMPILED", "block_kernel", "graph_cut_kernel", *RANS_KERNELS, *PATCH_KERNELS}
+LOADERS = ("block_kernel", "graph_cut_kernel", "harmonic_kernel")
+ELSEWHERE = {"COMPILED", *LOADERS, *RANS_KERNELS, *PATCH_KERNELS}
 
 
 def load(name: str, path: Path) -> ModuleType:
