@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import ModelError
+from dsqformat.select import gradient_distance_from_sums
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,6 @@ class GradientPairs:
             self.distance + other.distance,
         )
 
-    @property
-    def norm_1(self) -> NDArray[np.float64]:
-        """|g1|, float64, shape (n,)."""
-        return np.sqrt(self.square_1)
-
-    @property
-    def norm_2(self) -> NDArray[np.float64]:
-        """|g2|, float64, shape (n,)."""
-        return np.sqrt(self.square_2)
-
     def cosine_distance(self) -> NDArray[np.float64]:
         """Return S = 1 - cos(g1, g2) of each sample (Yu & Yu, equations 8 to 10).
 
@@ -67,15 +58,7 @@ class GradientPairs:
                 f"sample {int(finite.argmin())}: its gradient is NaN or infinite; look at its "
                 "values and at the weights of the network"
             )
-        norm_1, norm_2 = self.norm_1, self.norm_2
-        product = norm_1 * norm_2
-        radial = (norm_1 - norm_2) ** 2
-        both = product > 0
-        score = (self.distance - radial) / np.where(both, 2 * product, 1)
-        one = (norm_1 > 0) != (norm_2 > 0)
-        score = np.where(both, score, np.where(one, 1.0, 0.0))
-        # Adding 0 turns -0 into 0.
-        return np.clip(score, 0, 2) + 0.0
+        return gradient_distance_from_sums(self.distance, self.square_1, self.square_2)
 
 
 def rank_one_pairs(

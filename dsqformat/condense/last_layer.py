@@ -11,15 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.select import last_layer_residuals
+
 Softmax = Literal["single", "double"]
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Return probabilities, float64, of logits (n, classes)."""
-    shifted = logits.astype("f8") - logits.max(axis=1, keepdims=True)
-    odds = np.exp(shifted)
-    probabilities: NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def residuals(
@@ -36,15 +30,13 @@ def residuals(
 
     Returns:
         float64, shape (n, classes).
+
+    Raises:
+        SelectionError: shapes or labels do not fit, or a logit is NaN or infinite.
     """
     if kind not in ("single", "double"):
         raise ValueError(f"softmax {kind!r}: expected single or double")
-    p = softmax(logits)
-    if kind == "single":
-        return _minus_onehot(p, labels)
-    outer = _minus_onehot(softmax(p), labels)
-    residual: NDArray[np.float64] = p * (outer - (p * outer).sum(axis=1, keepdims=True))
-    return residual
+    return last_layer_residuals(logits, labels, double_softmax=kind == "double")
 
 
 def factor_norms(
@@ -62,12 +54,3 @@ def factor_norms(
     """
     residual_norms = np.linalg.norm(residuals(logits, labels), axis=1)
     return residual_norms, np.linalg.norm(hidden.astype("f8"), axis=1)
-
-
-def _minus_onehot(p: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    # p_y - 1 would cancel where the network is sure; minus the sum of the others does not.
-    rows = np.arange(len(p))
-    residual = p.copy()
-    residual[rows, labels] = 0
-    residual[rows, labels] = -residual.sum(axis=1)
-    return residual

@@ -146,13 +146,20 @@ def last_layer_residuals(
             f"{z.shape[1]} outputs"
         )
     p = softmax(z)
-    error = softmax(p) if double_softmax else p.copy()
-    error[np.arange(len(y)), y] -= 1
+    error = _minus_onehot(softmax(p) if double_softmax else p, y)
     if not double_softmax:
         return error
-    weighted = p * error
-    residuals: NDArray[np.float64] = weighted - p * weighted.sum(axis=1, keepdims=True)
+    residuals: NDArray[np.float64] = p * (error - (p * error).sum(axis=1, keepdims=True))
     return residuals
+
+
+def _minus_onehot(p: NDArray[np.float64], labels: NDArray[Any]) -> NDArray[np.float64]:
+    # p_y - 1 would cancel where the network is sure; minus the sum of the others does not.
+    rows = np.arange(len(p))
+    error = p.copy()
+    error[rows, labels] = 0
+    error[rows, labels] = -error.sum(axis=1)
+    return error
 
 
 def _rows(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from dsqformat.condense.gradient_pairs import GradientPairs, rank_one_pairs  # noqa: E402
-from dsqformat.condense.last_layer import residuals, softmax  # noqa: E402
+from dsqformat.condense.last_layer import residuals  # noqa: E402
 from dsqformat.condense.pictures import ArrayPictures  # noqa: E402
 from dsqformat.condense.proxy import Proxy  # noqa: E402
 from dsqformat.condense.proxy_training import make_proxy  # noqa: E402
@@ -22,6 +22,7 @@ from dsqformat.condense.round_trips import (  # noqa: E402
 from dsqformat.condense.sensitivity import gradient_pairs, sensitivity  # noqa: E402
 from dsqformat.errors import ModelError, SourceError  # noqa: E402
 from dsqformat.schema import CENTERED, Domain  # noqa: E402
+from dsqformat.select.probabilities import softmax  # noqa: E402
 from proxies import striped_pictures, striped_set, tiny_proxy  # noqa: E402
 
 pytestmark = pytest.mark.torch
