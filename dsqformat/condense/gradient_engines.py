@@ -21,6 +21,8 @@ from dsqformat.condense.proxy import Proxy
 from dsqformat.errors import ModelError
 
 _OTHER_ENGINE: Final = "use engine='full', which takes any network"
+# Turned into float64 at a time: few for the cache, enough to be worth the calls.
+_SUMMED_VALUES: Final = 1 << 17
 
 
 def full_pairs(
@@ -130,13 +132,18 @@ def layer_names(proxy: Proxy) -> list[str]:
 def tensor_sums(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     """Return dot, squares and square of the difference per row, float64, shape (4, n).
 
-    `one` is overwritten. The product follows from the other three, which lose nothing to float32:
-    they are sums of squares.
+    Everything is summed in float64, differences too: gradients of nearly the same direction may
+    differ in length by half, and of sums in float32 nothing would then be left of their angle.
     """
     one, two = one.flatten(1), two.flatten(1)
-    norms = [torch.linalg.vector_norm(values, dim=1).double() for values in (one, two)]
-    norms.append(torch.linalg.vector_norm(one.sub_(two), dim=1).double())
-    first, second, distance = (norm.square() for norm in norms)
+    step = max(1, _SUMMED_VALUES // max(1, len(one)))
+    squares = torch.zeros(3, len(one), dtype=torch.float64, device=one.device)
+    for begin in range(0, one.shape[1], step):
+        first, second = (values[:, begin : begin + step].double() for values in (one, two))
+        norms = [torch.linalg.vector_norm(values, dim=1) for values in (first, second)]
+        norms.append(torch.linalg.vector_norm(first.sub_(second), dim=1))
+        squares += torch.stack(norms).square()
+    first, second, distance = squares
     return torch.stack([(first + second - distance) / 2, first, second, distance])
 
 

@@ -369,6 +369,23 @@ def test_score_does_not_cancel():
     assert pairs.cosine_distance()[0] == pytest.approx(true, rel=1e-3)
 
 
+@pytest.mark.parametrize("length", [1.5, 0.01, 30])
+@pytest.mark.parametrize("count", [40, 2_000_000])
+def test_score_does_not_cancel_where_lengths_differ(count, length):
+    """A quantized sample that is surer of its class has the shorter gradient."""
+    from dsqformat.condense.gradient_engines import _as_pairs, tensor_sums
+
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(3, count)).astype("f4")
+    noise = np.array([[0.0], [1e-4], [1e-2]])
+    two = (length * (one + noise * rng.normal(size=one.shape))).astype("f4")
+    wide = one.astype("f8"), two.astype("f8")
+    units = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in wide]
+    true = 0.5 * np.square(units[0] - units[1]).sum(axis=1)
+    pairs = _as_pairs(tensor_sums(torch.from_numpy(one), torch.from_numpy(two)))
+    np.testing.assert_allclose(pairs.cosine_distance(), true, rtol=1e-5, atol=1e-11)
+
+
 def test_score_does_not_depend_on_lengths():
     rng = np.random.default_rng(1)
     one, two = rng.normal(size=(2, 5, 40))
