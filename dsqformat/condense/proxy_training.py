@@ -25,7 +25,7 @@ from dsqformat.condense.outputs import (
 from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.condense.proxy import Proxy, channel_statistics, first_pictures
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible, stream
-from dsqformat.errors import SourceError
+from dsqformat.errors import ModelError, SourceError
 
 Weights = dict[str, torch.Tensor]
 
@@ -282,6 +282,7 @@ class _Run:
         total, right, done = 0.0, 0, 0
         for batch in self.pictures.batches(self.batch_size, order):
             indices = order[done : done + len(batch)]
+            _check_finite(batch, indices)
             if options.padding or options.flip:
                 batch = crop_and_flip(batch, changes, padding=options.padding, flip=options.flip)
             outputs, loss = self._step(epoch, batch, indices)
@@ -306,6 +307,18 @@ class _Run:
         self.optimizer.step()
         self.schedule.step()
         return outputs, float(loss.detach())
+
+
+def _check_finite(batch: NDArray[Any], indices: NDArray[np.int64]) -> None:
+    """Batch statistics would carry NaN from one sample into the outputs of all others."""
+    if batch.dtype.kind != "f":
+        return
+    finite = np.isfinite(batch).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise ModelError(
+            f"sample {int(indices[finite.argmin()])}: a value is NaN or infinite; mend the sample "
+            "or leave it out"
+        )
 
 
 def one_cycle(share: float) -> float:

@@ -79,7 +79,7 @@ def command(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of everything; that of the recipe.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Of torch: auto, cpu, cuda.")] = "cpu",
     ref: Annotated[str, typer.Option(help="Name to publish under.")] = "main",
     replace: Annotated[
         bool, typer.Option("--replace", help="Publish over what DEST holds.")

@@ -111,7 +111,7 @@ def condense(
         limit: at most so many samples, at random where the source allows it.
         seed: of everything; None: that of the recipe.
         skip_bad: skip and count samples that cannot be read.
-        device: of torch.
+        device: of torch; "auto" is CUDA where there is some.
         network: takes the place of train.network; stays as it is.
         replace_existing: publish over what DEST holds.
         ref: name to publish under.
@@ -132,6 +132,10 @@ def condense(
     chosen = load_recipe(recipe, settings)
     if seed is not None:
         chosen = replace(chosen, seed=seed)
+    if device != "cpu":
+        from dsqformat.condense.devices import chosen_device
+
+        device = chosen_device(device)
     notes: list[str] = []
     tell = on_note or (lambda _line: None)
 
@@ -154,6 +158,7 @@ def condense(
             drop=tuple(drop),
         ),
         skip_bad,
+        finite=chosen.quantize.quantizer != "raw",
     )
     with WorkDirectory(folder) as directory:
         staged = stage_source(directory, reading, progress)

@@ -19,7 +19,7 @@ from dsqformat.commands.feeding import BadSamples, feed
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.pictures import DatasetPictures
 from dsqformat.dataset import Dataset, open_dataset
-from dsqformat.errors import RecipeError, SourceError
+from dsqformat.errors import RecipeError, SampleError, SourceError
 from dsqformat.recipes.work_directory import Made, StageResult, WorkDirectory
 from dsqformat.schema import Column, Field
 from dsqformat.sources import (
@@ -48,12 +48,14 @@ class Reading:
         kind: None: find out.
         options: how samples are read; the order of the source, unless some are left out.
         skip_bad: skip and count samples that cannot be read.
+        finite: whether values of the main field that are NaN or infinite make a sample bad.
     """
 
     source: str
     kind: Kind | None
     options: SourceOptions
     skip_bad: bool = False
+    finite: bool = True
 
 
 class Staged:
@@ -164,6 +166,7 @@ def stage_source(work: WorkDirectory, reading: Reading, on_progress: OnProgress)
     options = {
         "crop": pictures.crop,
         "drop": sorted(reading.options.drop),
+        "finite": reading.finite,
         "keyed": reading.options.keyed,
         "kind": reading.kind,
         "label": reading.options.label,
@@ -184,7 +187,8 @@ def stage_source(work: WorkDirectory, reading: Reading, on_progress: OnProgress)
 
 def _stage(folder: Path, reading: Reading, on_progress: OnProgress) -> Made:
     bad = BadSamples(skip=reading.skip_bad)
-    with closing(_open(reading, bad, on_progress)) as source:
+    with closing(_open(reading, bad, on_progress)) as opened:
+        source = _FiniteSource(opened) if reading.finite else opened
         facts = source.facts
         specs = {
             name: FieldSpec("raw", shape=field.shape, dtype=field.dtype)
@@ -265,6 +269,40 @@ class DistilledSource:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _FiniteSource:
+    """A source less the samples that no quantizer can store.
+
+    Staging keeps them as they are, and what comes later would blame the wrong one.
+
+    Args:
+        source: whose first field is the main one.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.facts = source.facts
+
+    def samples(self, on_bad: BadSample) -> Iterator[SourceSample]:
+        """Yield samples whose main field is finite; `on_bad` is told of the others."""
+        name = next(iter(self.facts.fields))
+        for number, sample in enumerate(self._source.samples(on_bad)):
+            values = sample.values[name]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                where = f"sample {number}" if sample.key is None else f"sample {sample.key!r}"
+                on_bad(
+                    SampleError(
+                        f"{where}: field {name!r} holds NaN or infinity, which only quantizer raw "
+                        "can store; mend it, or skip such samples"
+                    )
+                )
+                continue
+            yield sample
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
 
 
 def _fingerprint(location: str) -> str:

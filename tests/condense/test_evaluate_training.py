@@ -6,10 +6,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
+from dsqformat.condense.devices import chosen_device  # noqa: E402
 from dsqformat.condense.evaluate.labelled_pictures import LabelledPictures  # noqa: E402
 from dsqformat.condense.evaluate.network import evaluation_network  # noqa: E402
 from dsqformat.condense.evaluate.schedule import Schedule, steps_of  # noqa: E402
-from dsqformat.condense.evaluate.training import chosen_device, train_and_test  # noqa: E402
+from dsqformat.condense.evaluate.training import train_and_test  # noqa: E402
 from dsqformat.errors import ModelError  # noqa: E402
 from evaluated import labelled, two_classes  # noqa: E402
 

@@ -274,6 +274,14 @@ def test_an_exploding_training_says_so():
         train_proxy(striped_set(40), options=options)
 
 
+def test_a_picture_of_nan_is_named_and_not_those_beside_it():
+    pictures, labels = striped_pictures(40)
+    values = (pictures / 255).astype("f4")
+    values[17, 2, 2, 0] = np.nan
+    with pytest.raises(ModelError, match="sample 17: a value is NaN or infinite; mend"):
+        train_proxy(ArrayPictures(values, labels), options=TrainingOptions(epochs=1))
+
+
 @pytest.mark.parametrize(
     "options",
     [{"epochs": 0}, {"batch_size": 1}, {"dynamics": "both"}, {"checkpoint_epochs": (11,)}],

@@ -80,7 +80,7 @@ def evaluate(
     full set. Bytes are those of real files, everything counted that a training client fetches.
     """
     _require_extra(plot)
-    from dsqformat.condense.evaluate.training import chosen_device
+    from dsqformat.condense.devices import chosen_device
 
     with usage_errors():
         _check_targets(csv_file, plot)
