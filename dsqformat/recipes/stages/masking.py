@@ -59,7 +59,7 @@ def mask(
 
     Raises:
         RecipeError: the pictures have a single patch.
-        ModelError: the network or the weights do not fit.
+        ModelError: the network or the weights do not fit, or the file of a checkpoint is another.
     """
     height, width = picture_shape(pictures)[:2]
     rows, columns = patch_grid(height, width, options.patch)
@@ -68,6 +68,10 @@ def mask(
             f"mask.patch: got {options.patch} for pictures of {height} x {width}, expected less: "
             "they would have one patch, which cannot be left out"
         )
+    if options.reconstructor == "checkpoint":
+        # Whoever reads the dataset needs this very file: it is looked at where it is named.
+        fill = _checkpoint(options, device, threads)
+        fill(next(iter(pictures.batches(1))), np.ones((1, rows, columns), "?"), options.patch)
     masks = patch_masks(
         _importance(pictures, options, proxy, seed, threads, progress), options.drop_ratio
     )
@@ -115,12 +119,14 @@ def reconstructor_of(
         data = (result.folder / WEIGHTS).read_bytes()
         return tiny_mae_reconstructor(data, result.facts["sha256"], device=device, threads=threads)
     if options.reconstructor == "checkpoint":
-        from dsqformat.condense.reconstruction import checkpoint_reconstructor
-
-        return checkpoint_reconstructor(
-            options.file, options.sha256, device=device, threads=threads
-        )
+        return _checkpoint(options, device, threads)
     return named_reconstructor(options.reconstructor)
+
+
+def _checkpoint(options: Mask, device: str, threads: int) -> Reconstructor:
+    from dsqformat.condense.reconstruction import checkpoint_reconstructor
+
+    return checkpoint_reconstructor(options.file, options.sha256, device=device, threads=threads)
 
 
 def _importance(
