@@ -32,12 +32,22 @@ def usage_errors() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from error
 
 
-def parse_nbytes(text: str) -> int:
-    """Return the bytes in a text such as "256KiB" or "32 MB"."""
+def nbytes_of(text: str) -> int:
+    """Return the bytes in a text such as "256KiB" or "32 MB".
+
+    Raises:
+        ValueError: it is no size.
+    """
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].lower() not in _UNITS:
-        raise typer.BadParameter(f"{text!r}: expected a size such as 256KiB or 32MB")
+        raise ValueError(f"{text!r}: expected a size such as 256KiB or 32MB")
     return int(Decimal(match[1]) * _UNITS[match[2].lower()])
+
+
+def parse_nbytes(text: str) -> int:
+    """Return the same for an option of the command line."""
+    with usage_errors():
+        return nbytes_of(text)
 
 
 def parse_integers(text: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -10,7 +11,7 @@ pytest.importorskip("pyarrow")
 
 from dsqformat import open_dataset
 from inputs import run_dsq, spawn_dsq
-from recipe_runs import SMALL, write_source
+from recipe_runs import COUNT, SMALL, write_source
 
 
 @pytest.fixture
@@ -78,6 +79,66 @@ def test_errors_are_one_line(dsq, tmp_path, source, args, line):
     assert done.code == 1
     assert done.err.startswith(f"dsq: error: {line}")
     assert done.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def bad_inputs(tmp_path_factory):
+    """What is wrong with samples, by a name that stands for the path."""
+    import torch
+
+    from dsqformat.condense.networks import small_resnet
+
+    folder = tmp_path_factory.mktemp("bad")
+    rare = np.array([1] * 3 + [0] * (COUNT - 3))
+    features = np.ones((COUNT, 4))
+    features[7, 2] = np.nan
+    np.save(folder / "nan.npy", features)
+    torch.save(small_resnet(3, 5).state_dict(), folder / "five.pt")
+    write_source(folder / "unlabelled.npz", labels=False)
+    write_source(folder / "rare.npz", y=rare)
+    write_source(folder / "good.npz")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source_name", "name", "more", "line", "remedy"),
+    [
+        ("unlabelled", "dq", [], "needs the class of each sample", "name one with --label"),
+        ("rare", "dq", ["features.kind=file", "features.file={}/ones.npy"],
+         "class 1: 3 samples are fewer than the 4 bins", "ask for at most 3 bins"),
+        ("good", "dq", ["features.kind=file", "features.file={}/nan.npy"],
+         "features of sample 7 are NaN", "leave the sample out"),
+        ("good", "dq", ["select.keep_ratio=0"], "keep_ratio: got 0", "more than 0 and at most 1"),
+        ("good", "dq", ["select.keep_ratio=2"], "keep_ratio: got 2", "more than 0 and at most 1"),
+        ("good", "budget", ["bits.bytes_per_sample=5"], "budget of 600 bytes: the smallest",
+         "ask for more, or keep fewer"),
+        ("good", "lsq-adaptive-8-0", ["train.weights={}/five.pt"], "size mismatch for head.weight",
+         "choose the network it was made with"),
+    ],
+)  # fmt: skip
+def test_bad_samples_are_one_line_with_its_remedy(
+    dsq, tmp_path, bad_inputs, source_name, name, more, line, remedy
+):
+    np.save(bad_inputs / "ones.npy", np.ones((COUNT, 4)))
+    words = settings(name, *(setting.format(bad_inputs) for setting in more))
+    source = bad_inputs / f"{source_name}.npz"
+    done = dsq("condense", source, tmp_path / "d", "--recipe", name, "--no-report", *words)
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("dsq: error: ")
+    assert line in last
+    assert remedy in last
+    # The estimate of bins may stand before it.
+    assert all(told.startswith("GraphCut: ") for told in done.err.splitlines()[:-1])
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(dsq, tmp_path, source):
+    command = ["condense", source, tmp_path / "d", "--recipe", "lsq-fixed", "--device", "abacus"]
+    done = dsq(*command)
+    assert done.code == 1
+    assert done.err.startswith("dsq: error: device 'abacus': ")
+    assert done.err.endswith("(use auto, cpu or cuda)\n")
 
 
 def test_wrong_usage_is_code_2(dsq, tmp_path, source):

@@ -14,6 +14,7 @@ from dsqformat.errors import (
     DatasetError,
     ModelError,
     RecipeError,
+    SampleError,
     SelectionError,
     SourceError,
     TargetError,
@@ -376,6 +377,15 @@ def test_a_recipe_that_needs_labels_says_so(tmp_path, work):
         ("lsq-fixed", ["select.method=ccs", "scores.score=tdds", "train.epochs=1"], RecipeError,
          "3 or more for score tdds"),
         ("dq", ["mask.patch=16"], RecipeError, "one patch, which cannot be left out"),
+        ("lsq-fixed", ["bits.bits=0"], RecipeError, "0 bits to all 120 samples.*ask for more bits"),
+        ("lsq-adaptive-8-0", ["select.keep_ratio=0.01", "bits.average=3"], RecipeError,
+         "0 bits to all 1 samples.*keep more samples"),
+        ("lsq-adaptive-8-0", ["sensitivity.probe_bits=1"], RecipeError, "got 1, expected 2 to 16"),
+        ("lsq-adaptive-8-0", ["sensitivity.probe_bits=99", "quantize.quantizer=affine"],
+         RecipeError, "got 99, expected 1 to 16 with quantizer affine"),
+        ("ptq-patch", ["bits.bits=9"], RecipeError, "got 9, expected 1 to 8 with quantizer patch"),
+        ("budget", ["bits.bytes_per_sample=0", "bits.total='much'"], RecipeError,
+         "bits.total: got 'much': expected a size such as"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_in_one_line(tmp_path, source, work, name, settings, error, line):
@@ -392,6 +402,48 @@ def test_features_with_nan_are_refused(tmp_path, source, work):
     settings = ["features.kind=file", f"features.file={tmp_path / 'f.npy'}"]
     with pytest.raises(SourceError, match="sample 7 are NaN"):
         small_run(source, tmp_path / "d", "dq", *settings, work=work)
+
+
+def test_a_checkpoint_is_verified_where_it_is_named(tmp_path, source, work):
+    import hashlib
+
+    import torch
+
+    from dsqformat.condense.masked_autoencoder import MaeShape, MaskedAutoencoder
+
+    shape = MaeShape(4, 4, 8, 3, width=768, depth=1, heads=12, decoder_width=64, decoder_depth=1,
+                     decoder_heads=16)  # fmt: skip
+    file = tmp_path / "mae.pth"
+    torch.save(MaskedAutoencoder(shape).state_dict(), file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def run(sha256, *settings):
+        named = ["mask.reconstructor='checkpoint'", f"mask.file='{file}'"]
+        named.append(f"mask.sha256='{sha256}'")
+        easy = ["mask.importance='random'", "select.method='random'", *settings]
+        return small_run(source, tmp_path / "d", "dq", *named, *easy, work=work)
+
+    with pytest.raises(ModelError, match="it is not the file that was named"):
+        run("00" * 32)
+    with pytest.raises(ModelError, match="the network knows 4 x 4 patches"):
+        run(digest, "mask.patch=8")
+    assert not (tmp_path / "d").exists()
+    assert stage(run(digest), "mask").facts["sha256"] == digest
+
+
+def test_values_that_are_no_numbers_are_found_where_they_are(tmp_path, work):
+    pictures = (X / 255).astype("f4")
+    pictures[5, 3, 3, 0], pictures[9, 0, 0, 2] = np.nan, np.inf
+    np.savez(tmp_path / "x.npz", x=pictures, y=Y)
+    for name in ("lsq-fixed", "lsq-adaptive-8-0"):
+        with pytest.raises(SampleError, match="sample 5: field 'image' holds NaN or infinity"):
+            small_run(tmp_path / "x.npz", tmp_path / "d", name, work=work)
+    done = small_run(tmp_path / "x.npz", tmp_path / "d", "lsq-fixed", work=work, skip_bad=True)
+    assert (done.source_count, stage(done, "staging").facts["skipped"]) == (COUNT - 2, 2)
+    raw = small_run(
+        tmp_path / "x.npz", tmp_path / "e", "lsq-fixed", "quantize.quantizer=raw", work=work
+    )
+    assert raw.sample_count == COUNT
 
 
 def test_a_column_of_the_source_is_not_overwritten(tmp_path, work):

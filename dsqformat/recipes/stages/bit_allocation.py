@@ -32,19 +32,34 @@ def allocate_bits(
         labels: int64, shape (n,), where they are given in each class.
 
     Raises:
+        RecipeError: no sample would have any bits.
         SelectionError: bits, shares or averages are out of range.
     """
+    setting = _setting(count, options, quantize, sensitivity, labels)
+    if quantize.quantizer != "block" and not setting.any():
+        raise RecipeError(
+            f"bits.mode: {options.mode} gives 0 bits to all {count} samples, which drops them; "
+            "ask for more bits, or keep more samples (select.keep_ratio)"
+        )
+    return Made({"setting": setting})
+
+
+def _setting(
+    count: int,
+    options: Bits,
+    quantize: Quantize,
+    sensitivity: NDArray[np.float64] | None,
+    labels: NDArray[np.int64] | None,
+) -> NDArray[np.int64]:
     if options.mode == "fixed":
         value = options.qp if quantize.quantizer == "block" else options.bits
-        return Made({"setting": np.full(count, value, "i8")})
+        return np.full(count, value, "i8")
     if sensitivity is None:
         if options.ranked:
             raise RecipeError(f"bits.mode: {options.mode} needs [sensitivity]")
         sensitivity = np.zeros(count)
     if options.mode == "levels":
         levels = [(bits, share) for bits, share in options.levels]
-        return Made({"setting": ranked_bit_levels(sensitivity, levels, labels)})
+        return ranked_bit_levels(sensitivity, levels, labels)
     average = None if options.average == "" else options.average
-    return Made(
-        {"setting": two_bit_levels(sensitivity, options.high, options.low, average, labels)}
-    )
+    return two_bit_levels(sensitivity, options.high, options.low, average, labels)

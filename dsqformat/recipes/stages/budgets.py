@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.coding.block import BlockModel, Options, decode, encode, fit
-from dsqformat.commands.options import parse_nbytes
+from dsqformat.commands.options import nbytes_of
 from dsqformat.commands.progress import OnProgress
-from dsqformat.errors import TargetError
+from dsqformat.errors import RecipeError, TargetError
 from dsqformat.recipes.recipe import Bits, Quantize
 from dsqformat.recipes.work_directory import Made
 from dsqformat.select import budgeted_bit_levels, last_layer_distance
@@ -38,10 +38,19 @@ _LAYERS: Final = 2
 
 
 def budget_of(options: Bits, count: int) -> int:
-    """Return the bytes that everything may take."""
+    """Return the bytes that everything may take.
+
+    Raises:
+        RecipeError: the total is no size.
+    """
     if options.bytes_per_sample:
         return int(options.bytes_per_sample * count)
-    return parse_nbytes(options.total) if isinstance(options.total, str) else options.total
+    if not isinstance(options.total, str):
+        return options.total
+    try:
+        return nbytes_of(options.total)
+    except ValueError as error:
+        raise RecipeError(f"bits.total: got {error}") from error
 
 
 def allocate_budget(

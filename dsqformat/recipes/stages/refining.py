@@ -86,9 +86,10 @@ def refine(
 
 
 def _fake(quantize: Quantize, bits: int) -> FakeQuantizer:
+    round_trip = round_trip_of(quantize, bits, quantize.patch)
     if quantize.quantizer == "patch":
         return patch_affine(bits, quantize.patch)
-    return through_arrays(round_trip_of(quantize, bits, quantize.patch))
+    return through_arrays(round_trip)
 
 
 def _as_source(pictures: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 _BATCH: Final = 256
+# The fewest and the most of each quantizer.
+_BIT_WIDTHS: Final = {"lsq": (2, 16), "affine": (1, 16), "patch": (1, 8)}
 
 
 def measure_sensitivity(
@@ -91,8 +93,14 @@ def round_trip_of(quantize: Quantize, bits: int, patch: int) -> RoundTrip:
         patch: side of patches of quantizer patch.
 
     Raises:
-        RecipeError: the quantizer has no bit widths.
+        RecipeError: the quantizer has no bit widths, or not this one.
     """
+    least, most = _BIT_WIDTHS.get(quantize.quantizer, (bits, bits))
+    if not least <= bits <= most:
+        raise RecipeError(
+            f"bits or sensitivity.probe_bits: got {bits}, expected {least} to {most} with "
+            f"quantizer {quantize.quantizer}"
+        )
     if quantize.quantizer == "lsq":
         return lsq_round_trip(bits)
     if quantize.quantizer == "affine":
