@@ -50,7 +50,11 @@ def command(
     ],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="Dataset directory to make.")],
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help="What to do; see --recipes.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.toml|DATASET",
+            help="What to do; see --recipes. A dataset: as that one was made.",
+        ),
     ],
     settings: Annotated[
         list[str] | None,

@@ -100,7 +100,7 @@ def condense(
     Args:
         source: what `dsq pack` reads, or a .pt of distilled pictures.
         dest: the dataset directory.
-        recipe: a shipped name, a .toml, or a Recipe.
+        recipe: a shipped name, a .toml, a dataset to be made again, or a Recipe.
         settings: "stage.option=value" over a name or file.
         work: where results of stages are kept; None: DEST.work. A second run uses what is there.
         kind: of the source; None: find out.

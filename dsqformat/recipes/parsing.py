@@ -54,6 +54,38 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     return parse_recipe(text, settings, where=str(path), name=path.stem)
 
 
+def recorded_recipe(
+    said: Mapping[str, Any], settings: Sequence[str] = (), *, where: str = "recipe"
+) -> Recipe:
+    """Return the recipe that a snapshot says it was made by: what `Recipe.to_json` returned.
+
+    Args:
+        said: names and values as canonical JSON has them, decimals as text.
+        settings: as for `parse_recipe`.
+        where: name of the snapshot, for messages.
+
+    Raises:
+        RecipeError: a key that is not known, or a value that is not possible.
+    """
+    table = dict(said)
+    for key, kind in SECTIONS.items():
+        if isinstance(table.get(key), dict):
+            hints = get_type_hints(kind)
+            table[key] = {k: _decimal(v, hints.get(k)) for k, v in table[key].items()}
+    for setting in settings:
+        _put(table, setting)
+    return recipe_of(table, where)
+
+
+def _decimal(value: Any, kind: Any) -> Any:
+    if kind is float and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass  # told as what it is, where options are checked
+    return value
+
+
 def recipe_of(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Return the recipe of parsed TOML.
 

@@ -69,7 +69,7 @@ def test_a_run_tells_its_bytes_beside_others_and_where_its_work_is(dsq, tmp_path
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["--recipe", "nope"], "recipe 'nope': neither a file nor one of "),
+        (["--recipe", "nope"], "recipe 'nope': neither a .toml nor a dataset nor one of "),
         (["--recipe", "dq", "--set", "select.bins=x"], "dq: select.bins: got 'x', expected"),
         (["--recipe", "none.toml"], "none.toml: No such file or directory"),
     ],

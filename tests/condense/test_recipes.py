@@ -1,12 +1,16 @@
 """Recipes as data: what TOML may say, and one line for everything else."""
 
+import json
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 
+from dsqformat import DatasetWriter, FieldSpec
 from dsqformat.canonical import canonical_json
-from dsqformat.errors import RecipeError
+from dsqformat.errors import DatasetError, RecipeError
 from dsqformat.recipes import Recipe, load_recipe, parse_recipe, shipped_names
+from dsqformat.recipes.parsing import recorded_recipe
 from dsqformat.recipes.recipe import Bits, Mask, Select
 
 EXPECTED = [
@@ -74,6 +78,29 @@ def test_settings_go_over_a_recipe():
         load_recipe(recipe, ["seed=1"])
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_recipes_come_back_from_what_a_snapshot_says(name):
+    settings = ["select.keep_ratio=0.1", "bits.average='1/3'", "train.learning_rate=1e-05"]
+    for recipe in (load_recipe(name), load_recipe(name, settings)):
+        said = json.loads(recipe.canonical())
+        assert recorded_recipe(said).canonical() == recipe.canonical()
+    # Decimals that Recipe has as numbers are numbers again.
+    assert recorded_recipe(said).train.learning_rate == 1e-05
+    assert recorded_recipe(said, ["train.learning_rate=0.5"]).train.learning_rate == 0.5
+    said["train"]["learning_rate"] = "fast"
+    with pytest.raises(RecipeError, match=r"s: train.learning_rate: got 'fast', expected a number"):
+        recorded_recipe(said, where="s")
+
+
+def test_a_dataset_that_no_recipe_made(tmp_path):
+    with DatasetWriter(tmp_path / "d", fields=FieldSpec("affine")) as writer:
+        writer.write({"image": np.zeros((2, 2), "u1")})
+    with pytest.raises(RecipeError, match="was not made by a recipe; name one"):
+        load_recipe(tmp_path / "d")
+    with pytest.raises(DatasetError):
+        load_recipe(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -126,7 +153,7 @@ def test_settings_that_are_none(setting):
 
 
 def test_unknown_names_and_files(tmp_path):
-    with pytest.raises(RecipeError, match="recipe 'nope': neither a file nor one of adq-bins, "):
+    with pytest.raises(RecipeError, match=r"recipe 'nope': neither a \.toml nor a dataset"):
         load_recipe("nope")
     with pytest.raises(FileNotFoundError):
         load_recipe(tmp_path / "none.toml")
