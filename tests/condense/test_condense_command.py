@@ -1,5 +1,6 @@
 """`dsq condense`: what it prints, keeps and refuses in one line."""
 
+import io
 import json
 import os
 
@@ -10,7 +11,8 @@ pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
 from dsqformat import open_dataset
-from inputs import run_dsq, spawn_dsq
+from dsqformat.select import make_bins
+from inputs import make_tar, run_dsq, spawn_dsq
 from recipe_runs import COUNT, SMALL, write_source
 
 
@@ -144,6 +146,64 @@ def test_a_device_that_is_not_there_is_one_line(dsq, tmp_path, source):
 def test_wrong_usage_is_code_2(dsq, tmp_path, source):
     assert dsq("condense", source, tmp_path / "d").code == 2
     assert dsq("condense", source, tmp_path / "d", "--recipe", "dq", "--limit", 0).code == 2
+
+
+SUBJECTS = {
+    "sea": ["wave", "tide", "salt", "boat", "gull", "foam", "reef", "harbour"],
+    "wood": ["moss", "pine", "owl", "bark", "fern", "root", "deer", "trail"],
+}
+
+
+def test_texts_are_condensed_by_features_of_ones_own(dsq, tmp_path):
+    """Texts of any length as raw fields, bins of them all from counts of words."""
+    rng = np.random.default_rng(0)
+    words = sorted(word for subject in SUBJECTS.values() for word in subject)
+    texts = [
+        " ".join(rng.choice(SUBJECTS[subject], rng.integers(3, 30)))
+        for subject in rng.choice(sorted(SUBJECTS), 60)
+    ]
+    counts = np.array([[text.split().count(word) for word in words] for text in texts], "f4")
+    np.save(tmp_path / "counts.npy", counts)
+    samples = {}
+    for number, text in enumerate(texts):
+        file = io.BytesIO()
+        np.save(file, np.frombuffer(text.encode(), "u1"))
+        samples[f"{number:04}"] = {"npy": file.getvalue()}
+    source = make_tar(tmp_path / "texts.tar", samples)
+    recipe = tmp_path / "texts.toml"
+    recipe.write_text(
+        "[features]\n"
+        f"kind = 'file'\nfile = '{tmp_path / 'counts.npy'}'\n"
+        "[select]\n"
+        "method = 'bins'\nbins = 5\nkeep_ratio = 0.5\nmetric = 'dot'\nper_class = false\n"
+        "[quantize]\n"
+        "quantizer = 'raw'\n"
+    )
+    done = dsq("condense", source, tmp_path / "d", "--recipe", recipe, "--json", "--no-report")
+    assert done.code == 0, done.err
+    assert (done.json["source"], done.json["samples"]) == (60, 30)
+    with open_dataset(tmp_path / "d") as dataset:
+        batch = dataset.take(np.arange(30))
+        keys = dataset.keys()
+        (name,) = (field.name for field in dataset.schema.fields)
+    bins = make_bins(counts, bin_count=5, metric="dot", per_class=False)
+    for key, values, number in zip(keys, batch[name], batch["bin_id"], strict=True):
+        assert np.asarray(values).tobytes().decode() == texts[int(key)]
+        assert number == bins.bin_ids[int(key)]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["adq-bins", "ptq-patch"])
+def test_threads_do_not_matter(tmp_path, source, monkeypatch, name):
+    snapshots = []
+    for threads in (1, 3):
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            monkeypatch.setenv(variable, str(threads))
+        command = ["condense", source, tmp_path / f"{threads}", "--recipe", name, "--json"]
+        done = spawn_dsq(*command, "--no-report", *settings(name, "quantize.coding=zstd"))
+        assert done.code == 0, done.err
+        snapshots.append(done.json["snapshot"])
+    assert snapshots[0] == snapshots[1]
 
 
 def test_a_missing_extra_is_one_line_with_its_remedy(tmp_path, source, monkeypatch):
