@@ -26,7 +26,7 @@ from dsqformat.recipes.recipe import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
 from dsqformat.reconstruct import fill_harmonic
-from dsqformat.select import ScoreTable, write_scores
+from dsqformat.select import ScoreTable, contrastive_diversity, write_scores
 from proxies import TinyNetwork, striped_pictures
 from recipe_runs import COUNT, SIDE, SMALL, small_run, write_source
 
@@ -134,6 +134,24 @@ def test_masks_leave_visible_pixels_as_they_were(tmp_path, source, work):
     selected = stage(outcome, "select")
     for column, array in (("bin_id", "bin_id"), ("bin_rank", "bin_rank")):
         np.testing.assert_array_equal(batch[column], selected.array(array)[kept[numbers]])
+
+
+def test_contrastive_diversity_is_that_of_a_trained_discriminator(tmp_path, source, work):
+    plain = small_run(source, tmp_path / "p", "adq-bins", "mask=off", work=work)
+    settings = ["mask=off", "select.diversity=contrastive"]
+    outcome = small_run(source, tmp_path / "d", "adq-bins", *settings, work=work)
+    featured, selected = stage(outcome, "features"), stage(outcome, "select")
+    loss = featured.facts["discriminator_loss"]
+    assert loss[-1] < loss[0]
+    expected = contrastive_diversity(
+        featured.array("anchors"), featured.array("positives"), selected.array("bin_id"), 4
+    )
+    assert selected.facts["diversity"] == expected.tolist()
+    assert (expected < 0).all()
+    # Bins are the same, what is taken of them is not.
+    bins = [np.asarray(stage(run, "select").array("bin_id")) for run in (plain, outcome)]
+    np.testing.assert_array_equal(*bins)
+    assert stage(plain, "select").facts["diversity"] != selected.facts["diversity"]
 
 
 def test_weights_of_a_trained_reconstructor_ship_and_are_counted(tmp_path, source, work):

@@ -20,7 +20,7 @@ from dsqformat.select import Features, LastLayerGradients
 if TYPE_CHECKING:
     from dsqformat.condense.proxy import Proxy
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 def copy_features(folder: Path, options: FeatureOptions, count: int) -> Made:
@@ -48,11 +48,12 @@ def write_features(
     """Write what a network makes of the pictures.
 
     Args:
-        folder: where hidden.npy goes, and residual.npy and mirrored.npy.
+        folder: where hidden.npy goes, and residual.npy, anchors.npy and positives.npy.
         proxy: trained.
         pictures: the whole set.
         options: of the stage.
-        mirrored: whether to write embeddings of mirror images too.
+        mirrored: whether to write what a discriminator, trained on embeddings of pictures and of
+            their mirror images, makes of both.
         threads: of one operation.
         progress: called with stage, done and total.
     """
@@ -66,15 +67,17 @@ def write_features(
         bias = factors.bias
     else:
         write_embeddings(proxy, pictures, folder / "hidden.npy", threads=threads, progress=progress)
-    if mirrored:
-        write_embeddings(
-            proxy,
-            _Mirrored(pictures),
-            folder / "mirrored.npy",
-            threads=threads,
-            progress=progress,
-        )
-    return Made(facts={"bias": bias})
+    if not mirrored:
+        return Made(facts={"bias": bias})
+    from dsqformat.condense.diversity_head import HeadOptions, discriminate
+
+    other = write_embeddings(
+        proxy, _Mirrored(pictures), folder / "mirrored.npy", threads=threads, progress=progress
+    )
+    hidden = load_features(folder / "hidden.npy", len(pictures))
+    found = discriminate(hidden, other, HeadOptions(threads=threads), progress=progress)
+    facts = {"bias": bias, "discriminator_loss": list(found.loss)}
+    return Made({"anchors": found.anchors, "positives": found.positives}, facts)
 
 
 def features_of(result: StageResult) -> Features:

@@ -146,17 +146,16 @@ def _importance(
         done += len(batch)
         progress("texture", done, len(bins))
     texture = bin_means(textures, bins.bin_ids, bins.bin_count)
-    hidden = features.array("hidden")
     if options.diversity == "contrastive":
         diversity = contrastive_diversity(
-            hidden,
-            features.array("mirrored"),
+            features.array("anchors"),
+            features.array("positives"),
             bins.bin_ids,
             bins.bin_count,
             temperature=options.temperature,
         )
     else:
-        diversity = diversity_by_mean_cosine(hidden, bins.bin_ids, bins.bin_count)
+        diversity = diversity_by_mean_cosine(features.array("hidden"), bins.bin_ids, bins.bin_count)
     importance = importance_of(texture, diversity, norm=options.norm)
     parts = {"texture": texture, "diversity": diversity, "importance": importance}
     return importance, {name: values.tolist() for name, values in parts.items()}
