@@ -33,10 +33,12 @@ class LastLayerGradients:
     Attributes:
         residuals: shape (n, classes), derivative of the loss by the logits.
         hiddens: shape (n, d), input of the layer; its bias counts as one more input of 1.
+        bias: whether it has one.
     """
 
     residuals: NDArray[Any]
     hiddens: NDArray[Any]
+    bias: bool = True
 
     def __len__(self) -> int:
         return len(self.residuals)
@@ -89,14 +91,16 @@ def checked_features(features: Features) -> Features:
                 f"features: {len(residuals)} residuals and {len(hiddens)} hidden vectors, "
                 "expected one of each per sample"
             )
-        return LastLayerGradients(residuals, hiddens)
+        return LastLayerGradients(residuals, hiddens, features.bias)
     return _matrix(features, "features")
 
 
 def padded_width(features: Features) -> int:
     """Return the values that the kernel reads per point."""
     if isinstance(features, LastLayerGradients):
-        return _padded(features.residuals.shape[1]) + _padded(features.hiddens.shape[1] + 1)
+        return _padded(features.residuals.shape[1]) + _padded(
+            features.hiddens.shape[1] + features.bias
+        )
     return _padded(features.shape[1])
 
 
@@ -125,7 +129,7 @@ def points_of(features: Features, members: NDArray[np.int64], metric: Metric) ->
     others = np.zeros((0, LANES), "f4")
     if isinstance(features, LastLayerGradients):
         rows = _taken(features.residuals, members, 0, "residuals")
-        others = _taken(features.hiddens, members, 1, "hidden vectors")
+        others = _taken(features.hiddens, members, int(features.bias), "hidden vectors")
     else:
         rows = _taken(features, members, 0, "features")
     for factor in (rows, others):

@@ -26,7 +26,13 @@ from dsqformat.recipes.recipe import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
 from dsqformat.reconstruct import fill_harmonic
-from dsqformat.select import ScoreTable, contrastive_diversity, write_scores
+from dsqformat.select import (
+    LastLayerGradients,
+    ScoreTable,
+    contrastive_diversity,
+    make_bins,
+    write_scores,
+)
 from proxies import TinyNetwork, striped_pictures
 from recipe_runs import COUNT, SIDE, SMALL, small_run, write_source
 
@@ -351,6 +357,20 @@ def test_a_network_of_ones_own_takes_the_place_of_the_proxy(tmp_path, source, wo
     with pytest.raises(ModelError, match="5 outputs for 3 classes"):
         small_run(
             source, tmp_path / "e", "lsq-adaptive-8-0", work=work, network=TinyNetwork(classes=5)
+        )
+
+
+def test_gradients_of_a_head_without_bias_have_none(tmp_path, source, work):
+    settings = ["features.kind=last_layer_grad", "train.epochs=0", "mask=off"]
+    for bias in (True, False):
+        outcome = small_run(
+            source, tmp_path / f"{bias}", "dq", *settings, work=work, network=TinyNetwork(bias=bias)
+        )
+        featured = stage(outcome, "features")
+        factors = featured.array("residual"), featured.array("hidden")
+        expected = make_bins(LastLayerGradients(*factors, bias=bias), Y, bin_count=4)
+        np.testing.assert_array_equal(
+            stage(outcome, "select").array("bin_id"), expected.bin_ids, strict=True
         )
 
 

@@ -38,7 +38,7 @@ def fractions(array):
 
 def outer(gradients):
     """The gradients written out, C (d + 1) numbers each."""
-    ones = np.ones((len(gradients), 1))
+    ones = np.ones((len(gradients), int(gradients.bias)))
     hidden = np.hstack([np.asarray(gradients.hiddens, "f8"), ones])
     return np.einsum("nc,nd->ncd", np.asarray(gradients.residuals, "f8"), hidden).reshape(
         len(gradients), -1
@@ -126,12 +126,12 @@ def test_hundreds_of_samples_in_the_order_of_the_formula(seed, metric):
         assert order_of(features, sizes, metric, threads) == expected
 
 
-@given(cuts(most=9), cuts(most=9), metrics)
+@given(cuts(most=9), cuts(most=9), metrics, st.booleans())
 @settings(max_examples=3000 if SOAK else 50)
-def test_gradients_in_the_order_of_what_they_stand_for(drawn, hidden, metric):
+def test_gradients_in_the_order_of_what_they_stand_for(drawn, hidden, metric, bias):
     (residuals, sizes), hiddens = drawn, hidden[0]
     hiddens = np.resize(hiddens, (len(residuals), hiddens.shape[1]))
-    gradients = LastLayerGradients(residuals, hiddens)
+    gradients = LastLayerGradients(residuals, hiddens, bias)
     expected = literal_order(fractions(outer(gradients)), sizes, metric)
     assert order_of(gradients, sizes, metric) == expected
 

@@ -83,7 +83,8 @@ def write_features(
 def features_of(result: StageResult) -> Features:
     """Return the features that a stage has written."""
     if result.has("residual"):
-        return LastLayerGradients(result.array("residual"), result.array("hidden"))
+        factors = result.array("residual"), result.array("hidden")
+        return LastLayerGradients(*factors, bias=result.facts["bias"])
     return result.array("hidden")
 
 
