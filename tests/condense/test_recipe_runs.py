@@ -346,6 +346,24 @@ def test_samples_of_any_kind_travel_raw(tmp_path, work):
     assert {row.tobytes() for row in found} == {texts[k].tobytes() for k in kept}
 
 
+def test_entropy_is_that_of_the_finished_network(tmp_path, source, work):
+    import torch
+
+    from dsqformat.condense.outputs import network_outputs
+    from dsqformat.condense.pictures import ArrayPictures
+    from dsqformat.recipes.recipe import Train
+    from dsqformat.recipes.stages.training import trained_proxy
+
+    settings = ["select.method=score", "scores.score=entropy", "train.epochs=1"]
+    outcome = small_run(source, tmp_path / "d", "lsq-fixed", *settings, work=work)
+    pictures = ArrayPictures(X, Y)
+    proxy = trained_proxy(stage(outcome, "train"), pictures, Train(), None, "cpu")
+    logits = np.concatenate([batch.logits for batch in network_outputs(proxy, pictures)])
+    p = torch.softmax(torch.from_numpy(logits).double(), 1).numpy()
+    expected = -(p * np.log(p + 1e-10)).sum(axis=1)
+    np.testing.assert_allclose(stage(outcome, "scores").array("score"), expected, rtol=1e-9)
+
+
 def test_a_network_of_ones_own_takes_the_place_of_the_proxy(tmp_path, source, work):
     network = TinyNetwork()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.networks import load_weights
-from dsqformat.condense.outputs import OutputBatch
+from dsqformat.condense.outputs import OutputBatch, network_outputs
 from dsqformat.condense.picture_subsets import picture_shape
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy
@@ -41,7 +42,7 @@ from dsqformat.select import (
 if TYPE_CHECKING:
     from torch import nn
 
-VERSION: Final = 1
+VERSION: Final = 2
 _WEIGHT: Final = "weight."
 _TDDS_WINDOW: Final = 10
 _TDDS_LEAST: Final = 3
@@ -110,7 +111,7 @@ def train(
         record=record,
         progress=progress,
     )
-    scores = dynamics.scores()
+    scores = dynamics.scores() | _final_scores(trained.proxy, pictures, options.threads)
     write_scores(
         folder / "scores.npz", ScoreTable(len(pictures), scores, {"epochs": options.epochs})
     )
@@ -199,7 +200,6 @@ def _dynamics(count: int, classes: int, epochs: int, *, tdds: bool) -> TrainingD
     accumulators: dict[str, Accumulator] = {
         "aum": Aum(count),
         "el2n": El2n(count),
-        "entropy": Entropy(count),
         "forgetting": Forgetting(count),
     }
     if tdds:
@@ -209,6 +209,16 @@ def _dynamics(count: int, classes: int, epochs: int, *, tdds: bool) -> TrainingD
             )
         accumulators["tdds"] = Tdds(count, classes, window=min(_TDDS_WINDOW, epochs))
     return TrainingDynamics(count, classes, accumulators)
+
+
+def _final_scores(
+    proxy: Proxy, pictures: PictureSet, threads: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return the entropy of what the finished network says of unchanged pictures."""
+    final = TrainingDynamics(len(pictures), proxy.classes, {"entropy": Entropy(len(pictures))})
+    for batch in network_outputs(proxy, pictures, threads=threads):
+        final.update(batch.indices, batch.labels, 0, logits=batch.logits)
+    return final.scores()
 
 
 def _grand(
@@ -221,7 +231,6 @@ def _grand(
     progress: OnProgress,
 ) -> Any:
     from dsqformat.condense.last_layer import residuals
-    from dsqformat.condense.outputs import network_outputs
 
     grand = Grand(len(pictures))
     for number in range(options.initialisations):
