@@ -172,7 +172,8 @@ class NetworkFill:
         shape = self.network.shape
         values = torch.from_numpy(shown).to(self._mean.device).permute(0, 3, 1, 2)
         values = scaled_patches((values - self._mean) / self._std, patch, shape.patch)
-        seen = torch.from_numpy(masks.reshape(len(masks), -1)).to(values.device)
+        # A copy: masks may come out of a file, and torch wants to be allowed to write.
+        seen = torch.from_numpy(masks.reshape(len(masks), -1).copy()).to(values.device)
         patches = self.network(values, seen)
         whole = join_patches(patches, shape.rows, shape.columns, shape.patch)
         whole = scaled_patches(whole, shape.patch, patch) * self._std + self._mean

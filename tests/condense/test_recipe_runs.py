@@ -10,6 +10,7 @@ pytest.importorskip("pyarrow")
 
 from dsqclient import StreamingDataset
 from dsqformat import open_dataset
+from dsqformat.condense.round_trips import lsq_round_trip
 from dsqformat.errors import (
     DatasetError,
     ModelError,
@@ -25,7 +26,7 @@ from dsqformat.recipes.measures import stored_numbers
 from dsqformat.recipes.recipe import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
-from dsqformat.reconstruct import fill_harmonic
+from dsqformat.reconstruct import fill_harmonic, fill_mean
 from dsqformat.select import (
     LastLayerGradients,
     ScoreTable,
@@ -170,6 +171,26 @@ def test_weights_of_a_trained_reconstructor_ship_and_are_counted(tmp_path, sourc
     assert outcome.total_nbytes > nbytes
     files = [path for path in (tmp_path / "d").rglob("*") if path.is_file() and path.name[0] != "."]
     assert outcome.total_nbytes == sum(path.stat().st_size for path in files)
+
+
+def test_sensitivity_is_that_of_what_a_trained_reconstructor_fills_in(tmp_path, source, work):
+    """Masked, quantized and filled in, as the trainer will see it: not the bare quantization."""
+    small = ["mask.epochs=1", "mask.width=24", "mask.importance=random"]
+    bits = ["bits.mode=two-level", "quantize.quantizer=lsq", "sensitivity.engine=distortion"]
+    found = {}
+    for reconstructor in ("tiny-mae", "mean"):
+        settings = [*small, *bits, f"mask.reconstructor='{reconstructor}'"]
+        outcome = small_run(source, tmp_path / reconstructor, "dq", *settings, work=work)
+        kept = np.asarray(stage(outcome, "select").array("kept"))
+        masks = np.asarray(stage(outcome, "mask").array("masks"))
+        found[reconstructor] = np.asarray(stage(outcome, "sensitivity").array("sensitivity"))
+    shown = np.stack([pixel_mask(mask, SIDE, SIDE, 4) for mask in masks])[..., np.newaxis]
+    # The range is that of stored pixels alone.
+    low = np.where(shown, X[kept], 255).min(axis=(1, 2, 3), keepdims=True)
+    back = lsq_round_trip(8)(np.where(shown, X[kept], low).astype("u1")) * shown
+    expected = np.square(fill_mean(back.astype("f4"), masks, 4) - X[kept] / 255)
+    np.testing.assert_allclose(found["mean"], expected.sum(axis=(1, 2, 3)), rtol=1e-4)
+    assert not np.allclose(found["mean"], found["tiny-mae"], rtol=0.01)
 
 
 def test_a_budget_is_never_exceeded(tmp_path, source, work):
