@@ -61,7 +61,10 @@ def load_distilled(path: str | os.PathLike[str]) -> DistilledSet:
     values = _channels_last(_as_array(pictures, where), where)
     finite = np.isfinite(values).all(axis=(1, 2, 3))
     if not finite.all():
-        raise SourceError(f"{where}: picture {int(finite.argmin())}: a value is NaN or infinite")
+        raise SourceError(
+            f"{where}: picture {int(finite.argmin())}: a value is NaN or infinite; mend it "
+            "or leave it out"
+        )
     if labels is None:
         return DistilledSet(values, None)
     classes = _as_array(labels, where)
