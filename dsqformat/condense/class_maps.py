@@ -126,6 +126,9 @@ def class_maps(
 def find_map_layer(proxy: Proxy, example: NDArray[Any]) -> str:
     """Return the name of the module that finishes last with a feature map of more than 1x1.
 
+    A feature map has the proportions of the pictures, and nothing after it works on tokens: of
+    attention and of channels that come last, gradients per channel and place mean something else.
+
     Args:
         proxy: the network.
         example: pictures (n, height, width, channels).
@@ -134,13 +137,19 @@ def find_map_layer(proxy: Proxy, example: NDArray[Any]) -> str:
         ModelError: no module gives one.
     """
     found: list[str] = []
+    size = example.shape[1:3]
 
-    def note(name: str, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+    def note(name: str, module: nn.Module, output: Any) -> None:
+        if not isinstance(output, torch.Tensor):
+            return
+        # Not classes derived from these: LayerNorm2d of timm works on feature maps.
+        if type(module) in (nn.Linear, nn.LayerNorm) and output.ndim > 2:
+            found.clear()
+        elif output.ndim == 4 and _is_map(output.shape[2:], size):
             found.append(name)
 
     handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        module.register_forward_hook(lambda m, _i, output, name=name: note(name, m, output))
         for name, module in proxy.named_modules()
     ]
     try:
@@ -152,9 +161,18 @@ def find_map_layer(proxy: Proxy, example: NDArray[Any]) -> str:
     if not found:
         raise ModelError(
             f"network {type(proxy.network).__name__}: no module gives a feature map of more than "
-            "1x1; use importance 'sobel', 'variance' or 'random', or a convolutional network"
+            "1x1 near its end, as networks on tokens never do; use importance 'sobel', 'variance' "
+            "or 'random', or a convolutional network"
         )
     return found[-1]
+
+
+def _is_map(shape: torch.Size, size: tuple[int, ...]) -> bool:
+    """Return whether this is a grid of more than one place over a picture of a size."""
+    (rows, columns), (height, width) = shape, size
+    # Strides round either side up or down by less than two places.
+    alike = abs(rows * width - columns * height) < 2 * max(height, width)
+    return rows * columns > 1 and rows <= height and columns <= width and alike
 
 
 def _weights(maps: torch.Tensor, gradient: torch.Tensor, alpha: Alpha) -> torch.Tensor:

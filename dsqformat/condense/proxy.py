@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dsqformat.condense.networks import fitting
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.errors import ModelError, SourceError
 
@@ -113,19 +114,20 @@ class Proxy(nn.Module):
             for name, module in self.named_modules()
             if isinstance(module, nn.Linear)
         ]
+        what = f"network {type(self.network).__name__}"
+        height, width = example.shape[1:3]
         try:
-            with evaluating(self), torch.no_grad():
+            with evaluating(self), torch.no_grad(), fitting(what, (height, width)):
                 logits = self(self.tensor(example[:2]))
         finally:
             for handle in handles:
                 handle.remove()
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
             raise ModelError(
-                f"network {type(self.network).__name__}: output is "
+                f"{what}: output is "
                 f"{tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits)}, "
                 f"expected logits (n, {self.classes})"
             )
-        what = f"network {type(self.network).__name__}"
         if logits.shape[1] != self.classes:
             raise ModelError(
                 f"{what}: {logits.shape[1]} outputs for {self.classes} classes; "

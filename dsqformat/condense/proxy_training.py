@@ -125,7 +125,8 @@ def make_proxy(
     mean, std = normalization or channel_statistics(pictures)
     with reproducible(seed, None):
         if isinstance(network, str):
-            network = build_network(network, example.shape[-1], classes)
+            height, width, channels = example.shape[1:]
+            network = build_network(network, channels, classes, (height, width))
         proxy = Proxy(network, example, classes, mean, std)
     proxy.eval()
     # Pictures come out of arrays in this order of memory, and it is the faster one.

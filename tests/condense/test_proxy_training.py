@@ -179,6 +179,7 @@ def test_resnet18_has_the_size_of_the_papers(side):
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.Softmax(1)), "last linear layer is"),
         (nn.Sequential(nn.Conv2d(3, 3, 8), nn.Flatten()), "has no nn.Linear"),
         (nn.Conv2d(3, 3, 3), "expected logits"),
+        (nn.Conv2d(3, 3, 9), "Conv2d cannot take pictures of 8x8: .*another size"),
     ],
 )
 def test_networks_that_cannot_serve(network, message):
@@ -211,14 +212,6 @@ def test_a_network_of_another_precision():
 def test_names_of_networks():
     with pytest.raises(ModelError, match="small-resnet, resnet18, timm:NAME"):
         build_network("resnet19", 3, 10)
-
-
-def test_timm_by_name():
-    pytest.importorskip("timm")
-    proxy = make_proxy(striped_set(6, side=32), "timm:resnet10t")
-    assert proxy.outputs(torch.zeros(2, 3, 32, 32))[1].shape == (2, 3)
-    with pytest.raises(ModelError, match="has no model"):
-        build_network("timm:no_such_network", 3, 10)
 
 
 def test_without_timm_the_line_says_what_to_install():

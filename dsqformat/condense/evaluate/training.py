@@ -95,7 +95,7 @@ def train_and_test(
         ModelError: the network does not fit, or its loss becomes NaN or infinite.
     """
     with reproducible(seed, schedule.threads):
-        network = evaluation_network(schedule.arch, test.channels, test.class_count)
+        network = evaluation_network(schedule.arch, test.channels, test.class_count, test.shape[:2])
         network.to(schedule.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = _Run(network, training, schedule, seed)
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
