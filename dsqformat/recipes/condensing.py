@@ -14,7 +14,8 @@ from dsqformat.commands.sizes import measure_snapshot
 from dsqformat.dataset import LocalStore, open_dataset
 from dsqformat.dataset.refs import encode_refs
 from dsqformat.errors import DatasetError, TargetError
-from dsqformat.recipes.recipe import Recipe, json_ready
+from dsqformat.recipes.option_values import json_ready
+from dsqformat.recipes.recipe import Recipe
 from dsqformat.recipes.runner import OnNote, Run
 from dsqformat.recipes.shipped import load_recipe
 from dsqformat.recipes.stages import writing

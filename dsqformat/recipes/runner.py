@@ -23,7 +23,8 @@ from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.picture_subsets import PictureSubset, SeenPictures
 from dsqformat.condense.round_trips import probe_bits
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Features, Recipe, Scores, Train
+from dsqformat.recipes.recipe import Recipe
+from dsqformat.recipes.stage_options import Features, Scores, Train
 from dsqformat.recipes.stages import bit_allocation, masking, selection, sensitivity, writing
 from dsqformat.recipes.stages import features as featuring
 from dsqformat.recipes.stages.writing import Plan

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dsqformat.canonical import canonical_json
 from dsqformat.errors import DatasetError
-from dsqformat.recipes.recipe import json_ready
+from dsqformat.recipes.option_values import json_ready
 
 try:
     import fcntl

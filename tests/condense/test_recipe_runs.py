@@ -21,7 +21,7 @@ from dsqformat.errors import (
 from dsqformat.quantize.mask import pixel_mask
 from dsqformat.recipes import condense, shipped_names
 from dsqformat.recipes.measures import stored_numbers
-from dsqformat.recipes.recipe import Quantize
+from dsqformat.recipes.stage_options import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
 from dsqformat.reconstruct import fill_harmonic
@@ -407,7 +407,8 @@ def test_columns_are_checked_before_anything_is_run():
 
 
 def test_condense_takes_a_recipe_as_data(tmp_path, source, work):
-    from dsqformat.recipes.recipe import Bits, Recipe
+    from dsqformat.recipes import Recipe
+    from dsqformat.recipes.stage_options import Bits
 
     recipe = Recipe(name="mine", bits=Bits(bits=4), quantize=Quantize(quantizer="affine"))
     # Coding auto: pixels are modelled.

@@ -7,7 +7,7 @@ import pytest
 from dsqformat.canonical import canonical_json
 from dsqformat.errors import RecipeError
 from dsqformat.recipes import Recipe, load_recipe, parse_recipe, shipped_names
-from dsqformat.recipes.recipe import Bits, Mask, Select
+from dsqformat.recipes.stage_options import Bits, Mask, Select
 
 EXPECTED = [
     "adq-bins",

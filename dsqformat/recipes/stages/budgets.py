@@ -17,7 +17,7 @@ from dsqformat.coding.block import BlockModel, Options, decode, encode, fit
 from dsqformat.commands.options import parse_nbytes
 from dsqformat.commands.progress import OnProgress
 from dsqformat.errors import TargetError
-from dsqformat.recipes.recipe import Bits, Quantize
+from dsqformat.recipes.stage_options import Bits, Quantize
 from dsqformat.recipes.work_directory import Made
 from dsqformat.select import budgeted_bit_levels, last_layer_distance
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Select
+from dsqformat.recipes.stage_options import Select
 from dsqformat.recipes.stages.features import features_of
 from dsqformat.recipes.work_directory import Made, StageResult
 from dsqformat.select import (

@@ -17,7 +17,7 @@ from dsqformat.condense.round_trips import (
     patch_round_trip,
 )
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Quantize, Sensitivity
+from dsqformat.recipes.stage_options import Quantize, Sensitivity
 from dsqformat.recipes.work_directory import Made
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from dsqformat.condense.proxy_training import (
 )
 from dsqformat.condense.proxy_weights import set_weight_arrays, weight_arrays
 from dsqformat.errors import RecipeError, SelectionError
-from dsqformat.recipes.recipe import Scores, Train
+from dsqformat.recipes.stage_options import Scores, Train
 from dsqformat.recipes.work_directory import Made, StageResult
 from dsqformat.select import (
     Accumulator,

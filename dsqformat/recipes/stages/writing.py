@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsqformat.chunk.decode import Array
 from dsqformat.commands.progress import OnProgress
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Quantize
+from dsqformat.recipes.stage_options import Quantize
 from dsqformat.recipes.staging import Staged
 from dsqformat.schema import Column, Field
 from dsqformat.writer import DatasetWriter, FieldSpec, WriteReport
