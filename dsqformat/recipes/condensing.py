@@ -15,6 +15,7 @@ from dsqformat.dataset import LocalStore, open_dataset
 from dsqformat.dataset.refs import encode_refs
 from dsqformat.errors import DatasetError, TargetError
 from dsqformat.recipes.option_values import json_ready
+from dsqformat.recipes.planning import identity_of, plan_of
 from dsqformat.recipes.recipe import Recipe
 from dsqformat.recipes.runner import OnNote, Run
 from dsqformat.recipes.shipped import load_recipe
@@ -222,7 +223,7 @@ def _publish(
     if exists and not replace_existing and not _of_recipe(target, ref, run):
         # Told before anything takes long.
         raise other
-    plan = run.plan()
+    plan = plan_of(run)
     published = not (exists and _holds(target, ref, plan))
     if published:
         if exists and not replace_existing:
@@ -262,7 +263,7 @@ def _of_recipe(target: Path, ref: str, run: Run) -> bool:
     with open_dataset(target, ref=ref) as dataset:
         said = dataset.snapshot.provenance.get("condense")
     return isinstance(said, dict) and all(
-        said.get(name) == value for name, value in run.identity().items()
+        said.get(name) == value for name, value in identity_of(run).items()
     )
 
 

@@ -16,6 +16,7 @@ from dsqformat.recipes import measures
 from dsqformat.recipes.report_page import render
 from dsqformat.recipes.report_pictures import Shown, shown_samples
 from dsqformat.recipes.runner import Run
+from dsqformat.recipes.work_directory import Stage, StageResult
 from dsqformat.select import psnr_of
 
 if TYPE_CHECKING:
@@ -48,24 +49,12 @@ def write_report(run: Run, written: Written, dest: Path, ref: str) -> dict[str, 
     return report
 
 
-def _measured(run: Run, dataset: Dataset) -> Any:
+def _measured(run: Run, dataset: Dataset) -> StageResult:
     inputs = {"snapshot": dataset.snapshot.id, "staged": run.staged.digest}
-    return run.work.stage(
-        "measure",
-        measures.VERSION,
-        {},
-        inputs,
-        lambda _folder: measures.measure(
-            run.staged,
-            dataset,
-            run.kept,
-            run.setting,
-            block=run.block,
-            seed=run.recipe.seed,
-            fill=run.fill,
-            progress=run.progress,
-        ),
+    stage = Stage(
+        "measure", measures.VERSION, {}, inputs, lambda _folder: measures.measure(run, dataset)
     )
+    return run.work.result(stage)
 
 
 def _report(run: Run, written: Written, measured: Any) -> dict[str, Any]:

@@ -61,19 +61,7 @@ def shown_samples(
     """
     require_pillow()
     wanted = np.unique(np.concatenate(list(groups.values())))
-    found = {
-        seen.number: seen
-        for seen in seen_samples(
-            run.staged,
-            dataset,
-            run.kept,
-            run.setting,
-            block=run.block,
-            seed=run.recipe.seed,
-            fill=run.fill,
-            wanted=wanted,
-        )
-    }
+    found = {seen.number: seen for seen in seen_samples(run, dataset, wanted)}
     classes = _class_names(run)
     shown: dict[str, list[Shown]] = {}
     for group, numbers in groups.items():

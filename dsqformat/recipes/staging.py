@@ -20,7 +20,7 @@ from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.pictures import DatasetPictures
 from dsqformat.dataset import Dataset, open_dataset
 from dsqformat.errors import RecipeError, SourceError
-from dsqformat.recipes.work_directory import Made, StageResult, WorkDirectory
+from dsqformat.recipes.work_directory import Made, Stage, StageResult, WorkDirectory
 from dsqformat.schema import Column, Field
 from dsqformat.sources import (
     FieldFacts,
@@ -179,7 +179,7 @@ def stage_source(work: WorkDirectory, reading: Reading, on_progress: OnProgress)
         return _stage(folder / _DATASET, reading, on_progress)
 
     fingerprint = {"files": _fingerprint(reading.source)}
-    return Staged(work.stage("staging", VERSION, options, fingerprint, make))
+    return Staged(work.result(Stage("staging", VERSION, options, fingerprint, make)))
 
 
 def _stage(folder: Path, reading: Reading, on_progress: OnProgress) -> Made:

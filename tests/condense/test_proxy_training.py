@@ -140,14 +140,15 @@ def test_any_module_and_float_pictures():
     assert (bytes_in.logits == floats_in.logits).all()
 
 
-@pytest.mark.parametrize("options", [None, TrainingOptions(epochs=1, batch_size=16)])
-def test_networks_repeated_for_grand(options):
+@pytest.mark.parametrize("trained", [False, True])
+def test_networks_repeated_for_grand(trained):
     pictures = striped_set(20)
-    batches = list(repeated_outputs(pictures, repeats=3, options=options))
+    options = TrainingOptions(epochs=1, batch_size=16)
+    batches = list(repeated_outputs(pictures, repeats=3, options=options, trained=trained))
     assert [batch.epoch for batch in batches] == [0, 1, 2]
     assert all((batch.indices == np.arange(20)).all() for batch in batches)
     assert (batches[0].logits != batches[1].logits).any()
-    again = list(repeated_outputs(pictures, repeats=2, options=options))
+    again = list(repeated_outputs(pictures, repeats=2, options=options, trained=trained))
     assert (again[1].logits == batches[1].logits).all()
 
 
