@@ -80,10 +80,15 @@ def measure(run: Run, dataset: Dataset) -> Made:
     return Made(arrays, {"files": _files(run.staged, kept[numbers], psnr)})
 
 
-def stored_numbers(setting: NDArray[np.int64], *, block: bool, seed: int) -> NDArray[np.int64]:
-    """Return the number among those kept of the sample at each position of the dataset."""
-    stored = np.arange(len(setting)) if block else np.flatnonzero(setting > 0)
-    return stored[shuffled_order(len(stored), seed)]
+def stored_numbers(stored: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+    """Return the number among those kept of the sample at each position of the dataset.
+
+    Args:
+        stored: whether each kept sample has a payload, shape (k,).
+        seed: of the recipe.
+    """
+    numbers = np.flatnonzero(stored)
+    return numbers[shuffled_order(len(numbers), seed)]
 
 
 def seen_samples(
@@ -99,7 +104,7 @@ def seen_samples(
     staged, fill = run.staged, run.fill
     name = staged.field.name
     patch = dataset.schema.field(name).patch or 1
-    numbers = stored_numbers(run.setting, block=run.block, seed=run.recipe.seed)
+    numbers = stored_numbers(run.stored, run.recipe.seed)
     irregular = None in staged.field.shape
     if irregular and wanted is None:
         wanted = np.sort(numbers[:_MOST_IRREGULAR])

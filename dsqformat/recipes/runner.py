@@ -210,3 +210,8 @@ class Run:
     def setting(self) -> NDArray[np.int64]:
         """Bits or qp of each kept sample, int64, shape (k,); 0 bits drop it."""
         return np.array(self.allocated.array("setting"))
+
+    @cached_property
+    def stored(self) -> NDArray[np.bool_]:
+        """Whether each kept sample has a payload, boolean, shape (k,)."""
+        return np.ones(len(self.kept), "?") if self.block else self.setting > 0

@@ -20,22 +20,20 @@ from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.pictures import DatasetPictures
 from dsqformat.dataset import Dataset, open_dataset
 from dsqformat.errors import RecipeError, SourceError
+from dsqformat.recipes.distilled_source import DISTILLED, DistilledSource
+from dsqformat.recipes.option_values import json_ready
 from dsqformat.recipes.work_directory import Made, Stage, StageResult, WorkDirectory
 from dsqformat.schema import Column, Field
 from dsqformat.sources import (
-    FieldFacts,
     Kind,
     Source,
-    SourceFacts,
     SourceOptions,
-    SourceSample,
     open_source,
 )
-from dsqformat.sources.sample_source import LABEL_COLUMN, PICTURE_FIELD, BadSample
+from dsqformat.sources.sample_source import LABEL_COLUMN, BadSample
 from dsqformat.writer import DatasetWriter, FieldSpec
 
 VERSION: Final = 1
-DISTILLED: Final = (".pt", ".pth")
 _DATASET: Final = "dataset"
 
 
@@ -54,6 +52,19 @@ class Reading:
     kind: Kind | None
     options: SourceOptions
     skip_bad: bool = False
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a snapshot says of it; no paths, no dates, so that it repeats."""
+        options = self.options
+        said = {
+            "crop": options.pictures.crop,
+            "limit": options.limit,
+            "mode": options.pictures.mode,
+            "resize": options.pictures.resize,
+            "seed": options.seed,
+            "split": options.split,
+        }
+        return {name: json_ready(value) for name, value in said.items() if value is not None}
 
 
 class Staged:
@@ -225,46 +236,6 @@ def _open(reading: Reading, bad: BadSample, on_progress: OnProgress) -> Source:
         bad,
         lambda done, total: on_progress("look through", done, total),
     )
-
-
-class DistilledSource:
-    """Tensors of a distilled set: float32 pictures, which need not be in [0, 1].
-
-    Args:
-        path: .pt or .pth; read as data, never run.
-        options: limit and order.
-    """
-
-    def __init__(self, path: Path, options: SourceOptions) -> None:
-        from dsqformat.condense.distilled_sets import load_distilled
-
-        self._set = load_distilled(path)
-        count = len(self._set.pictures)
-        if not count:
-            raise SourceError(f"{path}: no pictures")
-        self._order = np.arange(count)[: options.limit]
-        labels = self._set.labels
-        self.facts = SourceFacts(
-            kind="npz",
-            location=str(path),
-            sample_count=len(self._order),
-            fields={PICTURE_FIELD: FieldFacts("float32", self._set.pictures.shape[1:], False)},
-            columns=() if labels is None else (Column(LABEL_COLUMN, "int64"),),
-            keyed=False,
-            source_nbytes=path.stat().st_size,
-            shuffled=False,
-        )
-
-    def samples(self, on_bad: BadSample) -> Iterator[SourceSample]:
-        """Yield the pictures in their order."""
-        for number in self._order.tolist():
-            values: dict[str, Any] = {PICTURE_FIELD: self._set.pictures[number]}
-            if self._set.labels is not None:
-                values[LABEL_COLUMN] = int(self._set.labels[number])
-            yield SourceSample(None, values)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _fingerprint(location: str) -> str:
