@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from dsqformat.condense.outputs import OnProgress
-from dsqformat.condense.pictures import PictureSet, labels_of
+from dsqformat.commands.progress import OnProgress
+from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy, evaluating, first_pictures
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.errors import ModelError
@@ -64,9 +64,7 @@ def patch_scores(
         raise ValueError(
             f"target={target!r}, alpha={alpha!r}: expected label or argmax, paper or compat_cubed"
         )
-    labels = labels_of(pictures) if target == "label" else None
-    if labels is not None and len(labels) and labels.max() >= proxy.classes:
-        raise ModelError(f"label {int(labels.max())}: the network has {proxy.classes} classes")
+    labels = proxy.known_labels(pictures) if target == "label" else None
     example = first_pictures(pictures)
     name = find_map_layer(proxy, example) if layer is None else f"network.{layer}"
     height, width = example.shape[1:3]

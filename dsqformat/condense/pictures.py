@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -13,10 +13,8 @@ from dsqformat.chunk.decode import Chunk
 from dsqformat.condense.scaling import scaled_to
 from dsqformat.dataset.reader import Dataset
 from dsqformat.errors import SourceError
+from dsqformat.reconstruct.reconstructor import Fill
 from dsqformat.schema import Field
-
-# (pictures, masks, side of a patch) -> pictures, as the reconstructors of dsqformat.reconstruct.
-FillIn = Callable[[NDArray[Any], NDArray[np.bool_], int], NDArray[Any]]
 
 _SPOOL_BATCH: Final = 1024
 
@@ -111,7 +109,7 @@ class DatasetPictures:
         *,
         label: str | None = "label",
         side: int | tuple[int, int] | None = None,
-        fill_in: FillIn | None = None,
+        fill_in: Fill | None = None,
         layers: int | None = None,
         directory: str | None = None,
     ) -> None:
@@ -183,6 +181,11 @@ class DatasetPictures:
         if stored is None:
             raise SourceError(f"field {self._field.name!r}: the dataset has no samples")
         return ArrayPictures(stored)
+
+
+def unit_values(pictures: NDArray[Any]) -> NDArray[Any]:
+    """Return bytes as float32 of [0, 1]; floating point stays as it is."""
+    return pictures.astype("f4") / np.float32(255) if pictures.dtype == np.uint8 else pictures
 
 
 def labels_of(pictures: PictureSet) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dsqformat.condense.networks import fitting
-from dsqformat.condense.pictures import PictureSet
+from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.errors import ModelError, SourceError
 
 _STATISTICS_SAMPLES: Final = 2048
@@ -103,6 +103,21 @@ class Proxy(nn.Module):
         if values.dtype == torch.uint8:
             return values.to(self.mean.dtype) / 255
         return values.to(self.mean.dtype)
+
+    def known_labels(self, pictures: PictureSet) -> NDArray[np.int64]:
+        """Return the labels of pictures, int64, shape (n,), all below the number of classes.
+
+        Raises:
+            ModelError: one is not.
+            SourceError: there are none.
+        """
+        labels = labels_of(pictures)
+        if len(labels) and labels.max() >= self.classes:
+            raise ModelError(
+                f"label {int(labels.max())}: the network has {self.classes} classes; train it on "
+                "these labels"
+            )
+        return labels
 
     def _find_head(self, example: NDArray[Any]) -> str:
         """Run the network once; the last layer is the one whose output is the network's."""

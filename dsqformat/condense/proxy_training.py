@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.augmentation import crop_and_flip
 from dsqformat.condense.networks import build_network
 from dsqformat.condense.outputs import (
-    OnProgress,
     OutputBatch,
     Record,
     network_outputs,

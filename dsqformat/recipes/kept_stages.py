@@ -182,13 +182,9 @@ def _kept_inputs(run: Run) -> dict[str, str]:
 
 def _kept_batches(run: Run) -> Iterator[list[NDArray[Any]]]:
     """Yield kept samples of the main field, chunk by chunk; their shapes may differ."""
-    begin, name = 0, run.staged.field.name
-    for chunk, _ in run.staged.chunks():
-        low, high = np.searchsorted(run.kept, [begin, begin + chunk.sample_count])
-        rows = run.kept[low:high] - begin
-        begin += chunk.sample_count
-        if len(rows):
-            yield [chunk.fields[name][row] for row in rows]
+    name = run.staged.field.name
+    for chunk, _, _, rows in run.staged.chunks_with(run.kept):
+        yield [chunk.fields[name][row] for row in rows]
 
 
 def _nbytes_on_trial(run: Run, setting: NDArray[np.int64], provenance: dict[str, Any]) -> int:
@@ -197,11 +193,5 @@ def _nbytes_on_trial(run: Run, setting: NDArray[np.int64], provenance: dict[str,
         run.kept, setting, columns=columns_of(run), provenance=provenance, seed=run.recipe.seed
     )
     with run.work.scratch() as folder:
-        report = writing.write(
-            folder / "trial", run.staged, plan, run.recipe.quantize, progress=_ignore
-        )
+        report = writing.write(folder / "trial", run.staged, plan, run.recipe.quantize)
     return report.total_nbytes + run.spare_nbytes
-
-
-def _ignore(_stage: str, _done: int, _total: int | None) -> None:
-    pass

@@ -17,6 +17,7 @@ from dsqformat.canonical import canonical_json
 from dsqformat.chunk.decode import Chunk
 from dsqformat.commands.feeding import BadSamples, feed
 from dsqformat.commands.progress import OnProgress
+from dsqformat.commands.unpacking import label_column, read_chunks
 from dsqformat.condense.pictures import DatasetPictures
 from dsqformat.dataset import Dataset, open_dataset
 from dsqformat.errors import RecipeError, SourceError
@@ -100,12 +101,13 @@ class Staged:
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes, where they have some."""
-        return next((c.names or () for c in self.columns if c.name == LABEL_COLUMN), ())
+        column = label_column(self.dataset)
+        return () if column is None else column.names or ()
 
     @property
     def has_labels(self) -> bool:
         """Whether there is a column of classes."""
-        return any(c.name == LABEL_COLUMN and c.type == "int64" for c in self.columns)
+        return label_column(self.dataset) is not None
 
     @property
     def pictures(self) -> DatasetPictures:
@@ -146,13 +148,22 @@ class Staged:
         parts = [np.asarray(c.columns[LABEL_COLUMN]) for c in self.dataset.iter_chunks(fields=[])]
         return np.concatenate(parts).astype("i8") if parts else np.empty(0, "i8")
 
-    def chunks(self) -> Iterator[tuple[Chunk, list[str] | None]]:
-        """Yield decoded chunks in order, with the keys of their samples."""
-        for number in range(self.dataset.snapshot.shard_count):
-            shard = self.dataset.shard(number)
-            for chunk in range(len(shard.chunks)):
-                keys = shard.read_keys(chunk) if self.dataset.has_keys else None
-                yield shard.read_chunk(chunk, output="source"), keys
+    def chunks_with(
+        self, kept: NDArray[np.int64]
+    ) -> Iterator[tuple[Chunk, list[str] | None, NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield what holds some samples, in order.
+
+        Args:
+            kept: positions of the samples, int64, shape (k,), ascending.
+
+        Returns:
+            Decoded chunk, keys of all its samples (None: no keys), numbers among those kept of
+            those in it, and their rows in the chunk; both int64, of the same length.
+        """
+        for begin, chunk, keys in read_chunks(self.dataset, None):
+            low, high = np.searchsorted(kept, [begin, begin + chunk.sample_count])
+            if low < high:
+                yield chunk, keys, np.arange(low, high), kept[low:high] - begin
 
     def close(self) -> None:
         """Close the dataset."""

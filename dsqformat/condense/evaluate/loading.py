@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.commands.locations import dataset_folder, open_location, url_scheme
+from dsqformat.commands.progress import OnProgress
 from dsqformat.commands.sizes import measure_snapshot
+from dsqformat.commands.unpacking import label_column
 from dsqformat.condense.evaluate.labelled_pictures import LabelledPictures, TaskFacts, facts_of
 from dsqformat.condense.pictures import ArrayPictures, DatasetPictures, labels_of
 from dsqformat.dataset import Dataset
@@ -22,8 +23,6 @@ from dsqformat.sources.sample_source import LABEL_COLUMN
 from dsqformat.wire import DATASET_FILE
 
 _BATCH: Final = 1024
-
-OnProgress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,8 @@ def _opened(
 
 
 def _label_names(dataset: Dataset) -> tuple[str, ...]:
-    return next((c.names or () for c in dataset.schema.columns if c.name == LABEL_COLUMN), ())
+    column = label_column(dataset)
+    return () if column is None else column.names or ()
 
 
 # Sources ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from dsqformat.condense.augmentation import moved_places
 from dsqformat.condense.evaluate.labelled_pictures import LabelledPictures
 from dsqformat.condense.evaluate.network import evaluation_network
 from dsqformat.condense.evaluate.schedule import Schedule
@@ -194,13 +195,14 @@ class _Run:
 
     def _moved(self, chosen: torch.Tensor, changes: np.random.Generator) -> torch.Tensor:
         """Return pictures (n, height, width, channels), each cropped and perhaps mirrored."""
-        count = len(chosen)
-        offsets = changes.integers(0, 2 * self.schedule.padding + 1, (2, count, 1))
-        mirrored = changes.random(count) < 0.5
-        rows = offsets[0] + np.arange(self.height)
-        columns = offsets[1] + np.arange(self.width)
-        if self.schedule.flip:
-            columns[mirrored] = columns[mirrored, ::-1]
+        rows, columns = moved_places(
+            changes,
+            len(chosen),
+            self.height,
+            self.width,
+            padding=self.schedule.padding,
+            flip=self.schedule.flip,
+        )
         device = chosen.device
         by_row = torch.from_numpy(rows).to(device)[:, :, None]
         by_column = torch.from_numpy(columns).to(device)[:, None, :]

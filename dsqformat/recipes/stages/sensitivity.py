@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.picture_subsets import SeenPictures
-from dsqformat.condense.pictures import PictureSet
+from dsqformat.condense.pictures import PictureSet, unit_values
 from dsqformat.condense.round_trips import (
     RoundTrip,
     affine_round_trip,
@@ -74,8 +74,7 @@ def squared_errors(
     parts: list[NDArray[np.float64]] = []
     done = 0
     for batch, other in zip(pictures.batches(_BATCH), seen.batches(_BATCH), strict=True):
-        unit = batch.astype("f4") / np.float32(255) if batch.dtype == np.uint8 else batch
-        difference = (unit.astype("f8") - other).reshape(len(batch), -1)
+        difference = (unit_values(batch).astype("f8") - other).reshape(len(batch), -1)
         parts.append(np.einsum("ij,ij->i", difference, difference))
         done += len(batch)
         progress("distortion", done, len(pictures))
