@@ -16,6 +16,9 @@ from dsqformat.errors import SourceError
 from dsqformat.reconstruct.reconstructor import Fill
 from dsqformat.schema import Field
 
+# What to do about pictures of different sizes.
+ONE_SIZE: Final = "a network needs one: pack them with --resize N --crop N"
+
 _SPOOL_BATCH: Final = 1024
 
 
@@ -148,8 +151,8 @@ class DatasetPictures:
             return self._whole(values, grids)
         if self._size is None:
             raise SourceError(
-                f"field {self._field.name!r}: pictures of different sizes; a network needs one "
-                "size: give side="
+                f"field {self._field.name!r}: pictures of different sizes; {ONE_SIZE}, or give "
+                "side="
             )
         return np.concatenate(
             [
@@ -243,8 +246,7 @@ def _regrouped(parts: Iterator[NDArray[Any]], batch_size: int) -> Iterator[NDArr
 def _different_sizes(name: str, first: tuple[int, ...], other: tuple[int, ...]) -> SourceError:
     where = f"field {name!r}: " if name else ""
     return SourceError(
-        f"{where}pictures of different sizes, {first} and {other}; a network needs one size: "
-        "give side="
+        f"{where}pictures of different sizes, {first} and {other}; {ONE_SIZE}, or give side="
     )
 
 

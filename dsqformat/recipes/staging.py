@@ -119,7 +119,8 @@ class Staged:
         if None in self.field.shape:
             raise SourceError(
                 f"field {self.field.name!r}: pictures of different sizes, and this recipe needs a "
-                "network or masks; give them one size with --resize and --crop"
+                "network or masks, which take one; read them with --resize N --crop N "
+                "(PictureOptions(resize=N, crop=N)), or take a recipe without"
             )
         if self._pictures is None:
             self._pictures = DatasetPictures(

@@ -11,7 +11,7 @@ pytest.importorskip("pyarrow")
 
 from PIL import Image
 
-from dsqformat import open_dataset
+from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.condense.evaluate import picture_files
 from dsqformat.condense.evaluate.baselines import Baseline, make_baseline, parse_baseline
 from dsqformat.condense.evaluate.labelled_pictures import (
@@ -273,8 +273,13 @@ def test_pictures_of_different_sizes(tmp_path):
         folder = tmp_path / "f" / f"class{number}"
         folder.mkdir(parents=True)
         Image.fromarray(np.zeros((side, side, 3), "u1")).save(folder / "a.png")
-    with pytest.raises(SourceError, match="different sizes"):
+    with pytest.raises(SourceError, match=r"f: pictures of different .* --resize N --crop N"):
         load_pictures(str(tmp_path / "f"), Reading(), ignore)
+    with DatasetWriter(tmp_path / "d", fields=FieldSpec("affine", shape=(None, None, 3))) as writer:
+        for number, side in enumerate((8, 9)):
+            writer.write({"image": np.zeros((side, side, 3), "u1"), "label": number})
+    with pytest.raises(SourceError, match=r"/d: .*pictures of different .* --resize N --crop N"):
+        load_pictures(str(tmp_path / "d"), Reading(), ignore)
 
 
 def test_too_few_pictures():

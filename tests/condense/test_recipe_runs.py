@@ -26,6 +26,7 @@ from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
 from dsqformat.reconstruct import fill_harmonic
 from dsqformat.select import ScoreTable, write_scores
+from dsqformat.sources import PictureOptions
 from proxies import TinyNetwork, striped_pictures
 from recipe_runs import COUNT, SIDE, SMALL, small_run, write_source
 
@@ -347,8 +348,14 @@ def test_pictures_of_different_sizes_need_no_network(tmp_path, work):
     assert outcome.report["fidelity"]["psnr"] > 45
     with open_dataset(tmp_path / "d") as dataset:
         assert dataset.by_key("class1/03.png")["label"] == 1
-    with pytest.raises(SourceError, match="--resize and --crop"):
+    with pytest.raises(SourceError, match=r"field 'image': .* sizes, .* --resize N --crop N"):
         small_run(tmp_path / "in", tmp_path / "e", "lsq-adaptive-8-0", work=work)
+    # What the message advises is a way out.
+    one_size = PictureOptions(resize=10, crop=10)
+    scaled = small_run(
+        tmp_path / "in", tmp_path / "e", "lsq-adaptive-8-0", work=work, pictures=one_size
+    )
+    assert scaled.kept_count == 12
 
 
 # Refusals --------------------------------------------------------------------------------------
