@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dsqformat.commands.progress import OnProgress
 from dsqformat.recipes.publishing import publish, spare_nbytes
 from dsqformat.recipes.recipe import Recipe
+from dsqformat.recipes.report import write_report
 from dsqformat.recipes.runner import OnNote, Run
 from dsqformat.recipes.shipped import load_recipe
 from dsqformat.recipes.staging import Reading, stage_source
@@ -147,26 +149,29 @@ def condense(
         ),
         skip_bad,
     )
-    with WorkDirectory(folder) as directory:
-        staged = stage_source(directory, reading, progress)
-        try:
-            run = Run(
-                chosen, directory, staged, reading.provenance(), device, network, progress, note,
-                spare_nbytes(target, ref), [staged.result],
-            )  # fmt: skip
-            written = publish(run, target, ref, replace_existing=replace_existing)
-            found = None
-            if report:
-                from dsqformat.recipes.report import write_report
-
-                found = write_report(run, written, target, ref)
-        finally:
-            staged.close()
+    with (
+        WorkDirectory(folder) as directory,
+        closing(stage_source(directory, reading, progress)) as staged,
+    ):
+        run = Run(
+            recipe=chosen,
+            work=directory,
+            staged=staged,
+            reading=reading.provenance(),
+            device=device,
+            network=network,
+            progress=progress,
+            note=note,
+            spare_nbytes=spare_nbytes(target, ref),
+            stages=[staged.result],
+        )
+        written = publish(run, target, ref, replace_existing=replace_existing)
+        found = write_report(run, written, target, ref) if report else None
         return CondenseOutcome(
             recipe=chosen,
             dest=target,
             snapshot_id=written.snapshot_id,
-            source_count=len(staged.dataset),
+            source_count=len(staged),
             kept_count=len(run.kept),
             sample_count=written.sample_count,
             dropped_count=len(run.kept) - written.sample_count,

@@ -348,6 +348,9 @@ def test_pictures_of_different_sizes_need_no_network(tmp_path, work):
     assert outcome.report["fidelity"]["psnr"] > 45
     with open_dataset(tmp_path / "d") as dataset:
         assert dataset.by_key("class1/03.png")["label"] == 1
+    limit = ["bits.bytes_per_sample=0", "bits.total='20kB'"]
+    budget = small_run(tmp_path / "in", tmp_path / "b", "budget", *limit, work=work)
+    assert (budget.sample_count, budget.total_nbytes <= 20_000) == (12, True)
     with pytest.raises(SourceError, match=r"field 'image': .* sizes, .* --resize N --crop N"):
         small_run(tmp_path / "in", tmp_path / "e", "lsq-adaptive-8-0", work=work)
     # What the message advises is a way out.
