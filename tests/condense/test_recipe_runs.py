@@ -1,6 +1,8 @@
 """Recipes carried out: every shipped one, resumed, rebuilt bit by bit, and refused."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -285,6 +287,42 @@ def test_features_and_scores_of_files_need_no_network(tmp_path, work):
     with open_dataset(tmp_path / "e") as dataset:
         found = np.sort(dataset.to_numpy()["score"])
     np.testing.assert_allclose(found, np.sort(values[kept]), rtol=1e-6)
+
+
+def test_what_needs_no_network_needs_no_torch(tmp_path):
+    source = write_source(tmp_path / "x.npz", count=30)
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(30, 8)).astype("f4"))
+    write_scores(tmp_path / "s.npz", ScoreTable(30, {"mine": np.arange(30.0)}))
+    settings = [
+        "scores.score=file",
+        f"scores.file={tmp_path / 's.npz'}",
+        "scores.column=mine",
+        "features.kind=file",
+        f"features.file={tmp_path / 'f.npy'}",
+        "select.method=bins",
+        "select.bins=2",
+        "mask.importance=sobel",
+        "sensitivity.engine=distortion",
+        "bits.mode=two-level",
+        "quantize.coding=zstd",
+    ]
+    script = """if True:
+        import sys
+        sys.modules["torch"] = None  # as if it were not installed
+        from dsqformat.recipes import condense
+        outcome = condense(*sys.argv[1:3], "lsq-fixed", settings=sys.argv[3:])
+        print([stage.name for stage in outcome.stages])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, source, tmp_path / "d", *settings],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    stages = ["staging", "scores", "features", "select", "mask", "sensitivity", "bits"]
+    assert done.stdout.strip() == str(stages)
 
 
 def test_samples_of_any_kind_travel_raw(tmp_path, work):
