@@ -117,10 +117,6 @@ def _remarks(run: Run, report: dict[str, Any]) -> list[str]:
         remarks.append(
             f"lsq keeps bytes exactly from {_LOSSLESS_LSQ_BITS} bits on; {widest} only take room."
         )
-    if run.masked is not None and quantizer != "patch":
-        remarks.append(
-            "Fields with masks are coded as packed or zstd: the coding rans takes whole samples."
-        )
     empty = [row["name"] for row in report["classes"] if not row["stored"]]
     if empty:
         remarks.append(f"No sample is left of {', '.join(empty[:10])}.")
