@@ -44,6 +44,10 @@ class Seen:
     filled: NDArray[Any]
     visible: NDArray[np.bool_] | None
 
+    def difference(self) -> NDArray[np.float64]:
+        """Return original less filled, float64, in units of 1/255 of [0, 1]."""
+        return _levels(self.original) - _levels(self.filled)
+
 
 def measure(run: Run, dataset: Dataset) -> Made:
     """Compare every stored sample with what it was.
@@ -61,7 +65,7 @@ def measure(run: Run, dataset: Dataset) -> Made:
     error, visible_error = np.full((2, len(kept)), np.nan)
     values, visible_values = np.zeros((2, len(kept)), "i8")
     for seen in seen_samples(run, dataset):
-        difference = _levels(seen.original) - _levels(seen.filled)
+        difference = seen.difference()
         error[seen.number] = float(np.square(difference).sum())
         values[seen.number] = difference.size
         inside = difference if seen.visible is None else difference[seen.visible]

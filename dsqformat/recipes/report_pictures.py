@@ -23,7 +23,6 @@ _MOST_SIDE: Final = 160
 # Small ones are shown a whole number of times larger, at about this size.
 _SHOWN_SIDE: Final = 96
 _HIDDEN: Final = 128
-_BYTE: Final = 255.0
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,8 @@ def _caption(run: Run, number: int, seen: Seen | None) -> str:
 
 def _psnr(seen: Seen) -> float:
     """Return that of the sample as a trainer sees it, in dB; infinite where nothing is lost."""
-    before, after = (
-        values.astype("f8") * (1.0 if values.dtype.kind in "iu" else _BYTE)
-        for values in (seen.original, seen.filled)
-    )
-    return float(psnr_of(float(np.square(before - after).sum()), before.size))
+    difference = seen.difference()
+    return psnr_of(float(np.square(difference).sum()), difference.size)
 
 
 def _stored_and_filled(seen: Seen) -> tuple[str | None, str | None]:
