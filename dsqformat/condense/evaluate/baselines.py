@@ -41,6 +41,9 @@ _FRACTION: Final = re.compile(r"(?:0?\.[0-9]{1,9}|[01](?:\.0*)?)")
 _QUALITY: Final = re.compile(r"[0-9]{1,3}")
 _LABELLED: Final = re.compile(rf"([^=:]+)=((?:{'|'.join(KINDS)}):.*)", re.DOTALL)
 
+# To be raised when a seed draws other pictures, so that older results are not reused.
+_DRAW: Final = 2
+
 # From the seed of a run to its pictures.
 Load = Callable[[int], TrainingData]
 
@@ -134,7 +137,9 @@ def make_baseline(
     count = round(baseline.fraction * len(source))
     if count < 2:
         raise SourceError(f"baseline {baseline.label!r}: {count} pictures; training needs 2")
-    identity = {"kind": baseline.kind, "fraction": baseline.fraction}
+    identity: dict[str, Any] = {"kind": baseline.kind, "fraction": baseline.fraction}
+    if count < len(source):
+        identity["draw"] = _DRAW
     if baseline.kind == UINT8:
         return MadeBaseline(count, identity, lambda: partial(_coreset, source, count))
     if source.pictures.dtype != np.uint8 or source.channels not in (1, 3):
