@@ -20,6 +20,7 @@ from dsqformat.recipes.work_directory import Stage, StageResult
 
 _SHOWN: Final = 12
 _LOSSLESS_LSQ_BITS: Final = 9
+_FILE_NAMES: Final = {"webp_same_psnr": "WebP", "jpeg_same_psnr": "JPEG"}
 
 
 def write_report(run: Run, written: Written, dest: Path, ref: str) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _remarks(run: Run, report: dict[str, Any]) -> list[str]:
     lossy = [name for name in same if name.endswith("_same_psnr") and same[name] < total]
     if lossy:
         remarks.append(
-            f"At the same PSNR, {' and '.join(name.split('_')[0] for name in lossy)} would be "
+            f"At the same PSNR, {' and '.join(_FILE_NAMES[name] for name in lossy)} would be "
             "smaller."
         )
     quantizer = run.recipe.quantize.quantizer

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from html import escape
-from typing import Any, Final
+from typing import Any
 
 from dsqformat.recipes.report_charts import Histogram, Series, bars, histogram
 from dsqformat.recipes.report_tables import fold, percent, table
 
 # From this PSNR on a sample counts as exact in the histogram.
-_EXACT_DB: Final = 99
 
 
 def plots(report: Mapping[str, Any]) -> str:
@@ -42,10 +41,10 @@ def _of_settings(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_fidelity(fidelity: Mapping[str, Any]) -> Iterator[str]:
     # Where nothing is lost there is no distribution.
-    if fidelity.get("psnr") is None:
+    found = fidelity.get("histogram")
+    if found is None:
         return
-    found = fidelity["histogram"]
-    exact = f"; {_EXACT_DB} is exact" if found["edges"][-1] >= _EXACT_DB else ""
+    exact = f"; {fidelity['exact']:,} more are exact" if fidelity["exact"] else ""
     yield histogram("Samples by PSNR", f"PSNR in dB{exact}", Histogram("", found), None)
 
 

@@ -80,13 +80,16 @@ def fidelity_figures(measured: StageResult) -> dict[str, Any]:
     known = np.isfinite(error) & (values > 0)
     if not known.any():
         return {"measured": 0}
-    each = 10 * np.log10(255.0**2 * values[known] / np.maximum(error[known], 1e-3))
+    lossy = known & (error > 0)
+    each = 10 * np.log10(255.0**2 * values[lossy] / error[lossy])
     inside, count = measured.array("visible_error"), measured.array("visible_values")
     return {
         "measured": int(known.sum()),
+        "exact": int((known & ~lossy).sum()),
         "psnr": _finite(psnr_of(float(error[known].sum()), int(values[known].sum()))),
         "psnr_stored_pixels": _finite(psnr_of(float(inside[known].sum()), int(count[known].sum()))),
-        "histogram": _histogram(np.minimum(each, 99)),
+        # Of those that are not exact; None if all are.
+        "histogram": _histogram(each) if len(each) else None,
     }
 
 

@@ -247,9 +247,20 @@ def test_a_report_of_anything_has_a_page(runs):
     )  # fmt: skip
     assert page.open == []
     assert "Distributions" not in page.text
-    exact = {"measured": 3, "psnr": None, "psnr_stored_pixels": None,
-             "histogram": {"counts": [3], "edges": [98.5, 99.5]}}  # fmt: skip
-    assert "exact" in page_of(report, **none, fidelity=exact).texts
+    exact = {"measured": 3, "exact": 3, "psnr": None, "psnr_stored_pixels": None, "histogram": None}
+    page = page_of(report, **none, fidelity=exact)
+    assert "exact" in page.texts
+    assert "Samples by PSNR" not in page.text
+
+
+def test_psnr_is_that_of_samples_that_lost_something(runs):
+    _, _, report = runs["dq"]
+    fidelity = report["fidelity"]
+    counted = sum(fidelity["histogram"]["counts"])
+    assert counted + fidelity["exact"] == fidelity["measured"]
+    assert max(fidelity["histogram"]["edges"]) < 90
+    half = {**fidelity, "exact": 7}
+    assert "7 more are exact" in page_of(report, fidelity=half).text
 
 
 def test_many_classes_are_folded(runs):
