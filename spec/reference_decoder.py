@@ -298,7 +298,7 @@ def decode_field(field, index, segments, n, model, groups):
         ids, rest = split_ids(field, segments[0], shapes, masks, len(groups), model_of_ids)
         segments = [rest, *segments[1:]]
     widths = [layer_widths(width, field["layers"]) for width in stored]
-    layers = decode_layers(segments, shapes, masks, counts, widths, model_of_codes)
+    layers = decode_layers(segments, shapes, kept, counts, widths, model_of_codes)
     samples = []
     for i in range(n):
         sample = {"shape": shapes[i], "mask": masks[i] or None, "codes": None}

@@ -13,14 +13,18 @@ from reference_rans import decode_segment
 from reference_schema import require
 
 
-def decode_layers(segments, shapes, masks, counts, widths, model):
-    """Section 9: for each segment, for each sample, its values in that layer."""
+def decode_layers(segments, shapes, kept, counts, widths, model):
+    """Section 9: for each segment, for each sample, its values in that layer.
+
+    `kept` holds the places of the values of each sample that are stored (section 11), `counts`
+    their number, for `raw` of their bytes.
+    """
     layers = []
     for number, segment in enumerate(segments):
         own = [w[number] for w in widths]
         coding_2 = None
-        if model and not any(masks):  # section 9.3; a raw field has no model
-            coding_2 = partial(decode_rans, model, shapes, counts, layers, widths)
+        if model:  # section 9.3; a raw field has none
+            coding_2 = partial(decode_rans, model, shapes, kept, layers, widths)
         layers.append(decode_layer(segment, counts, own, coding_2))
     return layers
 
@@ -45,7 +49,7 @@ def decode_layer(segment, counts, widths, coding_2):
     (coding,) = cursor.take(1)
     require(coding <= 2, "9", f"coding {coding}")
     if coding == 2:
-        require(coding_2, "9.3", "coding 2 without a model, or with a patch mask")
+        require(coding_2, "9.3", "coding 2 without a model")
         return coding_2(cursor)
     layer = []
     if coding == 0:
@@ -71,15 +75,15 @@ def decode_layer(segment, counts, widths, coding_2):
     return layer
 
 
-def decode_rans(model, shapes, counts, layers, widths, cursor):
+def decode_rans(model, shapes, kept, layers, widths, cursor):
     """Section 9.3: the values of the layer after `layers`, in whose light it is coded."""
     number = len(layers)
 
     def known(i):
-        return join_layers([layer[i] for layer in layers], widths[i][:number], counts[i])
+        return join_layers([layer[i] for layer in layers], widths[i][:number], len(kept[i]))
 
     pairs = [(sum(w[:number]), w[number]) for w in widths]
-    return decode_segment(cursor, model, shapes, counts, pairs, known)
+    return decode_segment(cursor, model, shapes, kept, pairs, known)
 
 
 def join_layers(layers, widths, count):
@@ -122,18 +126,19 @@ def patch_number(field, shape, place):
 
 def split_ids(field, segment, shapes, masks, group_count, model):
     """Section 9.4: the group ids of each sample, and the segment of the codes."""
-    grids, counts = [], []
+    grids, kept = [], []
     for shape, mask in zip(shapes, masks, strict=True):
         filled = math.prod(shape) > 0
         grids.append([ceil_div(d, field["patch"]) if filled else 0 for d in shape[:2]])
-        kept = int.from_bytes(mask, "little").bit_count() if mask else math.prod(grids[-1])
-        counts.append(kept if filled else 0)
-    if not any(counts):
+        # A grid of ids has the mask as it is: its patches are single values.
+        kept.append(kept_positions({"patch": 1}, grids[-1], mask if filled else b""))
+    if not any(map(len, kept)):
         return [[] for _ in shapes], segment
     cursor = Cursor(segment, "9.4")
     part = cursor.take(*cursor.numbers(1, "I"))
     widths = [[(group_count - 1).bit_length()] for _ in shapes]
-    (ids,) = decode_layers([part], grids, masks, counts, widths, model)
+    counts = [len(places) for places in kept]
+    (ids,) = decode_layers([part], grids, kept, counts, widths, model)
     ids = [list(own) or [0] * count for own, count in zip(ids, counts, strict=True)]  # w = 0
     for own in ids:
         require(max(own, default=0) < group_count, "9.4", f"a group id of {group_count} groups")

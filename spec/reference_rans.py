@@ -156,28 +156,29 @@ def read_streams(cursor, n):
     return per_stream, streams
 
 
-def decode_segment(cursor, model, shapes, counts, pairs, known):
+def decode_segment(cursor, model, shapes, kept, pairs, known):
     """Section 9.3: for each sample its values in this layer; none where the width is 0.
 
-    `cursor` stands after the coding byte; `pairs` holds (above, bits) of each sample; `known(i)`
-    returns what the layers before say of each value of sample i.
+    `cursor` stands after the coding byte; `kept` holds the places of the values of each sample
+    that are coded, `pairs` its (above, bits); `known(i)` returns what the layers before say of
+    each value of sample i.
     """
     grids = [grid(shape) for shape in shapes]
     for (_, _, channels), pair in zip(grids, pairs, strict=True):
         require(channels == model["channels"], "9.3", f"{channels} channels")
         require(not pair[1] or pair in model["layers"], "9.3", f"no layer model {pair}")
     nbytes = len(cursor.data) - cursor.position
-    require(sum(counts) <= 32768 * nbytes, "9.3", f"no {nbytes} bytes expand so far")
+    require(sum(map(math.prod, grids)) <= 32768 * nbytes, "9.3", f"no {nbytes} bytes expand so far")
     per_stream, parts = read_streams(cursor, len(shapes))
     streams = [Stream(part) for part in parts]
     layer = []
     for i, pair in enumerate(pairs):
         stream = streams[i // per_stream]
-        if pair[1] and counts[i]:
-            args = (model["layers"][pair], *pair, *grids[i], known(i))
+        if pair[1] and len(kept[i]):
+            args = (model["layers"][pair], *pair, *grids[i], kept[i], known(i))
             layer.append(decode_sample(stream, *args))
         else:
-            layer.append([0] * counts[i] if pair[1] else [])
+            layer.append([])
         if i == len(pairs) - 1 or (i + 1) % per_stream == 0:
             stream.close()
     return layer
@@ -244,6 +245,14 @@ class Rows:
             self.mid, self.s, self.ss = (self.middles[min(y + d, last)] for d in range(3))
         self.cur[: 2 * c], self.ecur[: 2 * c] = self.n[: 2 * c], self.en[: 2 * c]
 
+    def leave_out(self, at):
+        """Instead of all values of the pixel at index `at`."""
+        c = self.channels
+        self.cur[at : at + c], self.ecur[at : at + c] = (
+            self.cur[at - c : at],
+            self.ecur[at - c : at],
+        )
+
     def end_first_row_pixel(self, at):
         """After the last value of a pixel of row 0, which is at index `at`."""
         c = self.channels
@@ -253,21 +262,37 @@ class Rows:
             self.nn[at + c : at + 4 * c] = self.cur[at : at + c] * 3
 
 
-def decode_sample(stream, model, a, w, height, width, channels, known):
-    """Sections 9.3.3 to 9.3.8: the values d of one sample; `known` holds u of each value."""
-    mid, row = (1 << a + w) // 2, width * channels
+def spread_out(known, kept, count, row, channels, a):
+    """Section 9.3.3: u of every value of the grid, of which `known` holds those that are kept."""
+    found, given = [], dict(zip(kept, known, strict=True))
+    for place in range(count):
+        if place in given:
+            found.append(given[place])
+        elif place % row >= channels:
+            found.append(found[place - channels])
+        else:
+            found.append(found[place - row] if place >= row else (1 << a) // 2)
+    return found
+
+
+def decode_sample(stream, model, a, w, height, width, channels, kept, known):
+    """Sections 9.3.3 to 9.3.8: the values d that are kept; `known` holds u of each of them."""
+    mid, row, coded = (1 << a + w) // 2, width * channels, set(kept)
+    known = spread_out(known, kept, height * row, row, channels, a)
     middles = [(u << w) + (1 << w) // 2 - mid for u in known] if a else []
     rows = Rows(width, channels, [middles[at : at + row] for at in range(0, len(middles), row)])
     values = []
     for y in range(height):
         rows.start(y)
         for x in range(width):
-            at = (x + 2) * channels
-            for k in range(channels):
-                u = known[len(values)]
+            at, place = (x + 2) * channels, y * row + x * channels
+            for k in range(channels if place in coded else 0):
+                u = known[place + k]
                 d, centred, error = decode_value(stream, model, a, w, rows, at, k, u, x == y == 0)
                 rows.cur[at + k], rows.ecur[at + k] = centred, error
                 values.append(d)
+            if place not in coded:
+                rows.leave_out(at)
             if y == 0:
                 rows.end_first_row_pixel(at)
     return values

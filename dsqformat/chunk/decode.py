@@ -153,8 +153,9 @@ def _decode_raw(index: FieldIndex, segment: bytes | memoryview) -> Array:
 
 
 def _shaped(index: FieldIndex, flat: NDArray[Any], counts: NDArray[np.int64]) -> Array:
-    if not index.mask and index.uniform_shape is not None:
-        return flat.reshape(len(index.shape), *index.uniform_shape)
+    if index.uniform_shape is not None:
+        shape = (len(index.shape), *index.uniform_shape)
+        return flat.reshape(shape) if not index.mask else _scattered(index, flat, shape)
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     parts = [flat[a:b] for a, b in zip(starts, ends, strict=True)] if ends else []
@@ -162,11 +163,22 @@ def _shaped(index: FieldIndex, flat: NDArray[Any], counts: NDArray[np.int64]) ->
     if not index.mask:
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     patch = index.field.patch or 1
-    arrays = [
+    return [
         scatter(part, pixel_mask(mask, shape[0], shape[1], patch), shape)
         for part, shape, mask in zip(parts, shapes, index.mask, strict=True)
     ]
-    return np.stack(arrays) if index.uniform_shape is not None else arrays
+
+
+def _scattered(index: FieldIndex, flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return samples of one shape with what their masks left out as 0."""
+    patch = index.field.patch or 1
+    rows, columns = np.arange(shape[1]) // patch, np.arange(shape[2]) // patch
+    samples = np.zeros(shape, flat.dtype)
+    if samples.size:
+        kept = np.stack(index.mask)[:, rows[:, np.newaxis], columns]
+        # Value by value: several times as fast as pixel by pixel.
+        samples.reshape(-1)[np.repeat(kept.ravel(), samples[0, 0, 0].size)] = flat
+    return samples
 
 
 def join_rows(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

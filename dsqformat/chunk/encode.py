@@ -119,13 +119,10 @@ def fit_models(
 
 def _fit_pixels(field: Field, source: FieldInput, *, complete: bool) -> PixelModel | None:
     """Return a model of codes; None for shapes that cannot be laid out, or nothing to code."""
-    if source.masks is not None:
-        return None
     index, codes = quantize_field(field, source)
     try:
-        return fit(
-            codes, index.shape, layer_widths(index.stored_width, field.layers), complete=complete
-        )
+        widths = layer_widths(index.stored_width, field.layers)
+        return fit(codes, index.shape, widths, masks=index.patch_masks, complete=complete)
     except ValueError:
         return None
 

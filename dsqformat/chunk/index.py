@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dsqformat.coding.columns import ColumnReader, Values, encode_column
 from dsqformat.coding.layers import layer_widths
+from dsqformat.coding.rans.masking import PatchMasks
 from dsqformat.errors import CorruptShardError
 from dsqformat.quantize.mask import patch_grid, unpack_mask
 from dsqformat.quantize.parameters import (
@@ -99,6 +100,11 @@ class FieldIndex:
         if self.bit_width is None:
             raise ValueError(f"quantizer {self.field.quantizer} has no bit width")
         return self.bit_width
+
+    @cached_property
+    def patch_masks(self) -> PatchMasks | None:
+        """What is left out; None: nothing."""
+        return PatchMasks(self.field.patch or 1, self.mask, self.shape) if self.mask else None
 
     @cached_property
     def uniform_shape(self) -> tuple[int, ...] | None:

@@ -45,11 +45,13 @@ def parse_layers(
         if empty or not len(segment) or segment[0] != LAYER_RANS:
             layers.append(parse_layer(segment, counts, widths[:, number], what))
             continue
-        if model is None or index.mask:
-            raise CorruptShardError(f"{what}: coding 2 without a model, or with a patch mask")
+        if model is None:
+            raise CorruptShardError(f"{what}: coding 2 without a model")
         coarse = _joined_codes(layers, index, widths, joined, number) if number else None
         shape, data = index.shape, memoryview(segment)[1:]
-        codes = decode_layer(model, data, coarse, shape, index.layer_width, number, what)
+        codes = decode_layer(
+            model, data, coarse, shape, index.layer_width, number, what, masks=index.patch_masks
+        )
         layers, joined = [_whole_values(codes, counts, widths[:, : number + 1])], number + 1
     if joined:
         first = widths[:, :joined].sum(axis=1, dtype="u1")

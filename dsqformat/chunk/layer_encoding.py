@@ -43,7 +43,7 @@ def encode_layers(
     for layer, values in enumerate(layers):
         width = widths[:, layer]
         modelled = b""
-        if model is not None and not index.mask and coding in ("auto", "rans"):
+        if model is not None and coding in ("auto", "rans"):
             modelled = _rans_layer(model, index, codes, widths, layer)
         if modelled and coding == "rans":
             segments.append(modelled)
@@ -66,7 +66,7 @@ def _rans_layer(
         return b""
     streams = samples_per_stream(bits // 8, len(widths))
     try:
-        data = encode_layer(model, codes, index.shape, widths, layer, streams)
+        data = encode_layer(model, codes, index.shape, widths, layer, streams, index.patch_masks)
     except ValueError:
         # A symbol or a shape that the sample of the model did not have.
         return b""

@@ -60,7 +60,7 @@ def fit_field(
     except SampleError as error:
         raise error.located(f"field {field.name!r}") from error
     model = PatchModel(groups.scale, groups.offset, groups=groups)
-    if not rans or source.masks:
+    if not rans:
         return model
     index, codes, ids = _quantize(field, source, model)
     return replace(
@@ -101,7 +101,7 @@ def encode_field(
 def _fit(index: FieldIndex, codes: NDArray[np.uint16], *, complete: bool) -> PixelModel | None:
     try:
         widths = layer_widths(index.stored_width, index.field.layers)
-        return fit(codes, index.shape, widths, complete=complete)
+        return fit(codes, index.shape, widths, masks=index.patch_masks, complete=complete)
     except ValueError:
         # Nothing to code: other codings serve.
         return None

@@ -134,10 +134,17 @@ def encoded_nbytes(picture: NDArray[Any], kind: str, **options: Any) -> int:
         kind: a format of Pillow.
         options: of its encoder.
     """
-    return len(_file(picture, kind, options))
+    return len(encoded_picture(picture, kind, **options))
 
 
-def _file(picture: NDArray[Any], kind: str, options: Mapping[str, Any]) -> bytes:
+def encoded_picture(picture: NDArray[Any], kind: str, **options: Any) -> bytes:
+    """Return a picture file.
+
+    Args:
+        picture: see is_picture.
+        kind: a format of Pillow.
+        options: of its encoder.
+    """
     from PIL import Image
 
     if picture.ndim == 3 and picture.shape[2] == 1:
@@ -176,7 +183,7 @@ def _lossy(
 
     nbytes, error, count = 0, 0.0, 0
     for picture in pictures:
-        data = _file(picture, kind, options)
+        data = encoded_picture(picture, kind, **options)
         nbytes += len(data)
         mode = "L" if picture.ndim == 2 or picture.shape[2] == 1 else None
         with Image.open(io.BytesIO(data)) as image:

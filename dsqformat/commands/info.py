@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from dsqformat.shard import ShardReader
 
 _PICTURE_SAMPLES = 8
 _SHOWN_LABELS = 20
+_ORIGIN_LENGTH = 60
 
 
 def info(
@@ -204,7 +206,7 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts = [("shard", report["path"]), ("version", report["version"])]
         return [*facts, ("sections", " ".join(report["sections"])), _contents(report)]
     refs = ", ".join(f"{name} -> {sid[:12]}" for name, sid in report["refs"].items())
-    made = ", ".join(f"{name} {value}" for name, value in report["provenance"].items())
+    made = ", ".join(_origin(name, value) for name, value in report["provenance"].items())
     return [
         ("dataset", report["path"]),
         ("snapshot", report["snapshot"]),
@@ -212,6 +214,15 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         _contents(report),
         ("made of", made),
     ]
+
+
+def _origin(name: str, value: Any) -> str:
+    """Return a member of the provenance in a few words; --json has all of it."""
+    if not isinstance(value, Mapping):
+        return f"{name} {value}"
+    recipe = value.get("recipe")
+    known = recipe.get("name") if isinstance(recipe, Mapping) else None
+    return f"{name} {known or textwrap.shorten(str(value), _ORIGIN_LENGTH, placeholder=' ...')}"
 
 
 def _contents(report: Mapping[str, Any]) -> tuple[str, str]:

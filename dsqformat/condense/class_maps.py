@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from dsqformat.condense.outputs import OnProgress
-from dsqformat.condense.pictures import PictureSet, labels_of
+from dsqformat.commands.progress import OnProgress
+from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy, evaluating, first_pictures
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.errors import ModelError
@@ -64,9 +64,7 @@ def patch_scores(
         raise ValueError(
             f"target={target!r}, alpha={alpha!r}: expected label or argmax, paper or compat_cubed"
         )
-    labels = labels_of(pictures) if target == "label" else None
-    if labels is not None and len(labels) and labels.max() >= proxy.classes:
-        raise ModelError(f"label {int(labels.max())}: the network has {proxy.classes} classes")
+    labels = proxy.known_labels(pictures) if target == "label" else None
     example = first_pictures(pictures)
     name = find_map_layer(proxy, example) if layer is None else f"network.{layer}"
     height, width = example.shape[1:3]
@@ -126,6 +124,9 @@ def class_maps(
 def find_map_layer(proxy: Proxy, example: NDArray[Any]) -> str:
     """Return the name of the module that finishes last with a feature map of more than 1x1.
 
+    A feature map has the proportions of the pictures, and nothing after it works on tokens: of
+    attention and of channels that come last, gradients per channel and place mean something else.
+
     Args:
         proxy: the network.
         example: pictures (n, height, width, channels).
@@ -134,13 +135,19 @@ def find_map_layer(proxy: Proxy, example: NDArray[Any]) -> str:
         ModelError: no module gives one.
     """
     found: list[str] = []
+    size = example.shape[1:3]
 
-    def note(name: str, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+    def note(name: str, module: nn.Module, output: Any) -> None:
+        if not isinstance(output, torch.Tensor):
+            return
+        # Not classes derived from these: LayerNorm2d of timm works on feature maps.
+        if type(module) in (nn.Linear, nn.LayerNorm) and output.ndim > 2:
+            found.clear()
+        elif output.ndim == 4 and _is_map(output.shape[2:], size):
             found.append(name)
 
     handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        module.register_forward_hook(lambda m, _i, output, name=name: note(name, m, output))
         for name, module in proxy.named_modules()
     ]
     try:
@@ -152,9 +159,18 @@ def find_map_layer(proxy: Proxy, example: NDArray[Any]) -> str:
     if not found:
         raise ModelError(
             f"network {type(proxy.network).__name__}: no module gives a feature map of more than "
-            "1x1; use importance 'sobel', 'variance' or 'random', or a convolutional network"
+            "1x1 near its end, as networks on tokens never do; use importance 'sobel', 'variance' "
+            "or 'random', or a convolutional network"
         )
     return found[-1]
+
+
+def _is_map(shape: torch.Size, size: tuple[int, ...]) -> bool:
+    """Return whether this is a grid of more than one place over a picture of a size."""
+    (rows, columns), (height, width) = shape, size
+    # Strides round either side up or down by less than two places.
+    alike = abs(rows * width - columns * height) < 2 * max(height, width)
+    return rows * columns > 1 and rows <= height and columns <= width and alike
 
 
 def _weights(maps: torch.Tensor, gradient: torch.Tensor, alpha: Alpha) -> torch.Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from dsqformat.condense.outputs import OnProgress
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible, stream
 from dsqformat.errors import ModelError
 

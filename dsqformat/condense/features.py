@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.feature_files import load_features, new_features
 from dsqformat.condense.last_layer import Softmax, residuals
-from dsqformat.condense.outputs import OnProgress, network_outputs
+from dsqformat.condense.outputs import network_outputs
 from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.condense.proxy import Proxy
 from dsqformat.condense.reproducibility import DEFAULT_THREADS

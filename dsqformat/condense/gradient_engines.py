@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsqformat.condense.gradient_pairs import GradientPairs, rank_one_pairs
@@ -50,8 +51,10 @@ def full_pairs(
     sums = []
     for begin in range(0, len(one), chunk):
         rows = slice(begin, begin + chunk)
-        first = per_sample(parameters, one[rows], labels[rows])
-        second = per_sample(parameters, two[rows], labels[rows])
+        # Fused attention would go sample by sample under vmap; its plain form is batched.
+        with sdpa_kernel(SDPBackend.MATH):
+            first = per_sample(parameters, one[rows], labels[rows])
+            second = per_sample(parameters, two[rows], labels[rows])
         # A parameter at a time, and gone: sums over all of a large network would need it twice.
         parts = [tensor_sums(first.pop(name), second.pop(name)) for name in parameters]
         sums.append(torch.stack(parts).sum(0))

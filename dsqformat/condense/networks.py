@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pickle import UnpicklingError  # what torch raises for a file that is not only weights
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from dsqformat.errors import ModelError
 
 NETWORK_NAMES: Final = ("small-resnet", "resnet18")
 TIMM_PREFIX: Final = "timm:"
+# What torch and the makers of networks raise where pictures are too small or of a wrong size.
+_MISFITS: Final = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 # Under these names training scripts put the weights beside other things.
 _NESTED: Final = ("state_dict", "model_state_dict", "model", "network", "net")
 
@@ -103,16 +106,20 @@ def resnet18_cifar(channels: int, classes: int) -> ResNet:
     return ResNet(channels, classes, (64, 128, 256, 512), blocks=2, stem_stride=1)
 
 
-def build_network(name: str, channels: int, classes: int) -> nn.Module:
+def build_network(
+    name: str, channels: int, classes: int, size: tuple[int, int] | None = None
+) -> nn.Module:
     """Return a new network; its weights come from torch's generator.
 
     Args:
         name: one of NETWORK_NAMES, or "timm:" and the name of a model of timm.
         channels: of the pictures.
         classes: number of outputs.
+        size: height and width of the pictures, for networks that are made for one size; None:
+            that of the pictures the network was published with.
 
     Raises:
-        ModelError: there is no network of this name.
+        ModelError: there is no network of this name, or it cannot take pictures of this size.
         ImportError: timm is asked for and not installed.
     """
     if name == "small-resnet":
@@ -120,14 +127,37 @@ def build_network(name: str, channels: int, classes: int) -> nn.Module:
     if name == "resnet18":
         return resnet18_cifar(channels, classes)
     if name.startswith(TIMM_PREFIX):
-        return _timm_network(name.removeprefix(TIMM_PREFIX), channels, classes)
+        return _timm_network(name.removeprefix(TIMM_PREFIX), channels, classes, size)
     raise ModelError(
         f"network {name!r}: expected one of {', '.join(NETWORK_NAMES)}, timm:NAME, "
         "or a torch module of your own"
     )
 
 
-def _timm_network(name: str, channels: int, classes: int) -> nn.Module:
+@contextmanager
+def fitting(what: str, size: tuple[int, int]) -> Iterator[None]:
+    """Turn whatever a network raises at pictures of a size into a line that names both.
+
+    Args:
+        what: the network.
+        size: height and width of the pictures.
+
+    Raises:
+        ModelError: in place of the network's own error.
+    """
+    try:
+        yield
+    except _MISFITS as error:
+        first = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+        raise ModelError(
+            f"{what} cannot take pictures of {size[0]}x{size[1]}: {first} (choose another network, "
+            "or read the pictures at another size)"
+        ) from error
+
+
+def _timm_network(
+    name: str, channels: int, classes: int, size: tuple[int, int] | None
+) -> nn.Module:
     try:
         import timm
     except ModuleNotFoundError as error:
@@ -136,10 +166,18 @@ def _timm_network(name: str, channels: int, classes: int) -> nn.Module:
         ) from error
     if not timm.is_model(name):
         raise ModelError(f"timm has no model {name!r}; `timm.list_models()` names those there are")
-    network: nn.Module = timm.create_model(
-        name, pretrained=False, in_chans=channels, num_classes=classes
-    )
-    return network
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": classes}
+    if size is None:
+        network: nn.Module = timm.create_model(name, pretrained=False, **options)
+        return network
+    # Those that cut a picture into a fixed number of tokens are made for its size.
+    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+        options["img_size"] = size
+    with fitting(f"network timm:{name}", size):
+        network = timm.create_model(name, pretrained=False, **options)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, *size))
+    return network.train()
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy, evaluating
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.errors import ModelError
-
-# (stage, done, total or None)
-OnProgress = Callable[[str, int, int | None], None]
 
 _SCORING_BATCH: Final = 256
 

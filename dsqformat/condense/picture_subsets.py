@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.condense.pictures import FillIn, PictureSet
+from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.round_trips import RoundTrip
 from dsqformat.errors import SourceError
+from dsqformat.reconstruct.reconstructor import Fill
 from dsqformat.reconstruct.visible import visible_pixels
 
 
@@ -59,7 +60,7 @@ class SeenPictures:
         round_trip: RoundTrip,
         masks: NDArray[np.bool_] | None = None,
         patch: int = 1,
-        fill: FillIn | None = None,
+        fill: Fill | None = None,
     ) -> None:
         self._pictures, self._round_trip = pictures, round_trip
         self._masks, self._patch, self._fill = masks, patch, fill

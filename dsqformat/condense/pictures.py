@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -13,10 +13,11 @@ from dsqformat.chunk.decode import Chunk
 from dsqformat.condense.scaling import scaled_to
 from dsqformat.dataset.reader import Dataset
 from dsqformat.errors import SourceError
+from dsqformat.reconstruct.reconstructor import Fill
 from dsqformat.schema import Field
 
-# (pictures, masks, side of a patch) -> pictures, as the reconstructors of dsqformat.reconstruct.
-FillIn = Callable[[NDArray[Any], NDArray[np.bool_], int], NDArray[Any]]
+# What to do about pictures of different sizes.
+ONE_SIZE: Final = "a network needs one: pack them with --resize N --crop N"
 
 _SPOOL_BATCH: Final = 1024
 
@@ -111,7 +112,7 @@ class DatasetPictures:
         *,
         label: str | None = "label",
         side: int | tuple[int, int] | None = None,
-        fill_in: FillIn | None = None,
+        fill_in: Fill | None = None,
         layers: int | None = None,
         directory: str | None = None,
     ) -> None:
@@ -150,8 +151,8 @@ class DatasetPictures:
             return self._whole(values, grids)
         if self._size is None:
             raise SourceError(
-                f"field {self._field.name!r}: pictures of different sizes; a network needs one "
-                "size: give side="
+                f"field {self._field.name!r}: pictures of different sizes; {ONE_SIZE}, or give "
+                "side="
             )
         return np.concatenate(
             [
@@ -183,6 +184,11 @@ class DatasetPictures:
         if stored is None:
             raise SourceError(f"field {self._field.name!r}: the dataset has no samples")
         return ArrayPictures(stored)
+
+
+def unit_values(pictures: NDArray[Any]) -> NDArray[Any]:
+    """Return bytes as float32 of [0, 1]; floating point stays as it is."""
+    return pictures.astype("f4") / np.float32(255) if pictures.dtype == np.uint8 else pictures
 
 
 def labels_of(pictures: PictureSet) -> NDArray[np.int64]:
@@ -240,8 +246,7 @@ def _regrouped(parts: Iterator[NDArray[Any]], batch_size: int) -> Iterator[NDArr
 def _different_sizes(name: str, first: tuple[int, ...], other: tuple[int, ...]) -> SourceError:
     where = f"field {name!r}: " if name else ""
     return SourceError(
-        f"{where}pictures of different sizes, {first} and {other}; a network needs one size: "
-        "give side="
+        f"{where}pictures of different sizes, {first} and {other}; {ONE_SIZE}, or give side="
     )
 
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dsqformat.condense.pictures import PictureSet
+from dsqformat.condense.networks import fitting
+from dsqformat.condense.pictures import PictureSet, labels_of
 from dsqformat.errors import ModelError, SourceError
 
 _STATISTICS_SAMPLES: Final = 2048
@@ -103,6 +104,21 @@ class Proxy(nn.Module):
             return values.to(self.mean.dtype) / 255
         return values.to(self.mean.dtype)
 
+    def known_labels(self, pictures: PictureSet) -> NDArray[np.int64]:
+        """Return the labels of pictures, int64, shape (n,), all below the number of classes.
+
+        Raises:
+            ModelError: one is not.
+            SourceError: there are none.
+        """
+        labels = labels_of(pictures)
+        if len(labels) and labels.max() >= self.classes:
+            raise ModelError(
+                f"label {int(labels.max())}: the network has {self.classes} classes; train it on "
+                "these labels"
+            )
+        return labels
+
     def _find_head(self, example: NDArray[Any]) -> str:
         """Run the network once; the last layer is the one whose output is the network's."""
         calls: list[tuple[str, Any]] = []
@@ -113,19 +129,20 @@ class Proxy(nn.Module):
             for name, module in self.named_modules()
             if isinstance(module, nn.Linear)
         ]
+        what = f"network {type(self.network).__name__}"
+        height, width = example.shape[1:3]
         try:
-            with evaluating(self), torch.no_grad():
+            with evaluating(self), torch.no_grad(), fitting(what, (height, width)):
                 logits = self(self.tensor(example[:2]))
         finally:
             for handle in handles:
                 handle.remove()
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
             raise ModelError(
-                f"network {type(self.network).__name__}: output is "
+                f"{what}: output is "
                 f"{tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits)}, "
                 f"expected logits (n, {self.classes})"
             )
-        what = f"network {type(self.network).__name__}"
         if logits.shape[1] != self.classes:
             raise ModelError(
                 f"{what}: {logits.shape[1]} outputs for {self.classes} classes; "

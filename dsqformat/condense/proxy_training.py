@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.augmentation import crop_and_flip
 from dsqformat.condense.networks import build_network
 from dsqformat.condense.outputs import (
-    OnProgress,
     OutputBatch,
     Record,
     network_outputs,
@@ -125,7 +125,8 @@ def make_proxy(
     mean, std = normalization or channel_statistics(pictures)
     with reproducible(seed, None):
         if isinstance(network, str):
-            network = build_network(network, example.shape[-1], classes)
+            height, width, channels = example.shape[1:]
+            network = build_network(network, channels, classes, (height, width))
         proxy = Proxy(network, example, classes, mean, std)
     proxy.eval()
     # Pictures come out of arrays in this order of memory, and it is the faster one.
@@ -181,6 +182,7 @@ def repeated_outputs(
     repeats: int = 10,
     options: TrainingOptions | None = None,
     *,
+    trained: bool = False,
     progress: OnProgress | None = None,
 ) -> Iterator[OutputBatch]:
     """Yield what several networks make of the pictures, each from weights of its own.
@@ -191,7 +193,8 @@ def repeated_outputs(
         pictures: with labels.
         network: a name of `build_network`.
         repeats: how many networks; their seeds follow on that of the options.
-        options: how to train them first; None: not at all.
+        options: seed, threads and device; None for the defaults.
+        trained: whether to train each network first, as the options say.
         progress: called with a stage, samples done and samples in all.
 
     Returns:
@@ -201,10 +204,10 @@ def repeated_outputs(
     settings = options or TrainingOptions()
     for number in range(repeats):
         seed = settings.seed + number
-        if options is None:
-            proxy = make_proxy(pictures, network, seed=seed, device=settings.device)
+        if trained:
+            proxy = train_proxy(pictures, network, replace(settings, seed=seed)).proxy
         else:
-            proxy = train_proxy(pictures, network, replace(options, seed=seed)).proxy
+            proxy = make_proxy(pictures, network, seed=seed, device=settings.device)
         for batch in network_outputs(proxy, pictures, epoch=number, threads=settings.threads):
             yield batch
             if progress is not None:

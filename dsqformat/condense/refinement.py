@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from dsqformat.condense.outputs import OnProgress
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.proxy import Proxy, evaluating
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.errors import ModelError, SampleError

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.gradient_engines import (
     full_pairs,
     input_pairs,
@@ -17,13 +18,12 @@ from dsqformat.condense.gradient_engines import (
     layer_pairs,
 )
 from dsqformat.condense.gradient_pairs import GradientPairs, joined_pairs
-from dsqformat.condense.outputs import OnProgress
-from dsqformat.condense.pictures import PictureSet, labels_of
+from dsqformat.condense.pictures import PictureSet
 from dsqformat.condense.proxy import Proxy, evaluating
 from dsqformat.condense.proxy_training import Weights
 from dsqformat.condense.reproducibility import DEFAULT_THREADS, reproducible
 from dsqformat.condense.round_trips import RoundTrip
-from dsqformat.errors import ModelError, SourceError
+from dsqformat.errors import SourceError
 
 Engine = Literal["full", "layers", "last_layer"]
 
@@ -77,12 +77,7 @@ def gradient_pairs(
         SourceError: no labels, or `degraded` has other pictures than `pictures`.
         ValueError: an option that does not exist.
     """
-    labels = labels_of(pictures)
-    if len(labels) and labels.max() >= proxy.classes:
-        raise ModelError(
-            f"label {int(labels.max())}: the network has {proxy.classes} classes; train it on "
-            "these labels"
-        )
+    labels = proxy.known_labels(pictures)
     compare = _engine(proxy, engine, layers, wrt, memory_nbytes)
     parts: list[GradientPairs] = []
     done = 0

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.masked_autoencoder import MaeShape, MaskedAutoencoder, cut_patches
-from dsqformat.condense.outputs import OnProgress
-from dsqformat.condense.pictures import PictureSet
+from dsqformat.condense.pictures import PictureSet, unit_values
 from dsqformat.condense.proxy import first_pictures
 from dsqformat.condense.proxy_training import one_cycle
 from dsqformat.condense.reconstruction import (
@@ -209,10 +209,9 @@ def _loss(
         flipped = rng.random(len(batch)) < 0.5
         batch = np.where(flipped[:, None, None, None], batch[:, :, ::-1], batch)
     visible = drawn_masks(rng, len(batch), network.shape.tokens, rng.uniform(*options.hidden))
-    unit = batch.astype("f4") / np.float32(255) if batch.dtype == np.uint8 else batch
     device = network.cls_token.device
-    values = torch.from_numpy((unit - np.float32(TINY_MEAN)) / np.float32(TINY_STD)).to(device)
-    values = values.permute(0, 3, 1, 2)
+    normal = (unit_values(batch) - np.float32(TINY_MEAN)) / np.float32(TINY_STD)
+    values = torch.from_numpy(normal).to(device).permute(0, 3, 1, 2)
     seen = torch.from_numpy(visible).to(device)
     imagined = network(values, seen)
     error = (imagined - cut_patches(values, network.shape.patch)).square().mean(2)

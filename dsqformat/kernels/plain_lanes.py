@@ -202,6 +202,18 @@ class Lanes:
         error = np.abs((value << 4) - predicted) >> self.loss
         self.rows[ERRORS, :, at] = np.minimum(error, ENERGY_TOP)
 
+    def leave_out(self, x: int, gone: Ints) -> Ints:
+        """Give pixel x of some lanes the values and errors of the one to its left.
+
+        Returns:
+            Its codes, int64, shape (lanes, channels).
+        """
+        c, at = self.channels, (x + 2) * self.channels
+        for row in (CURRENT, ERRORS):
+            self.rows[row, gone, at : at + c] = self.rows[row, gone, at - c : at]
+        found: Ints = self.rows[CURRENT, gone, at : at + c].astype("i8") + self.middle
+        return found
+
     def end_pixel(self, y: int, x: int) -> None:
         """Finish a pixel: in the first row the pixels above are those to the left."""
         if y:

@@ -39,52 +39,66 @@ def trace(
     extras: NDArray[np.uint16],
     seen: NDArray[np.int32],
     every: int,
+    kept: NDArray[np.uint8],
 ) -> None:
     """As `rans_trace.trace`."""
     del mixes, constants, shorts, ints
     model = (numbers, borders, weights, bias, energy, levels)
-    counts = np.where(config >= 0, heights * widths * channels, 0)
-    target = np.cumsum(counts) - counts
+    coded = _coded(kept, codes, channels)
+    counts = _sums(coded, first, heights * widths * channels)
+    target = np.cumsum(np.where(config >= 0, counts, 0))
+    target -= np.where(config >= 0, counts, 0)
     for chosen in _alike(heights, widths, config, np.arange(len(first))):
         shape = (int(heights[chosen[0]]), int(widths[chosen[0]]), channels)
-        values = codes[first[chosen, np.newaxis] + np.arange(np.prod(shape))]
+        places = first[chosen, np.newaxis] + np.arange(np.prod(shape))
+        values = codes[places]
         number = int(config[chosen[0]])
         coarse = (values >> int(numbers[NUMBERS * number + 1])).reshape(-1, *shape)
         lanes = Lanes(model, number, channels, coarse)
         out = (contexts, symbols, extras, seen)
-        _trace_alike(lanes, values.astype("i8"), target[chosen], out, every)
+        # Where the numbers of each value go, and which values there are.
+        here = coded[places]
+        target_of = target[chosen, np.newaxis] + np.cumsum(here, axis=1) - here
+        _trace_alike(lanes, values.astype("i8"), here, target_of, out, every)
 
 
 def _trace_alike(
-    lanes: Lanes, codes: Ints, target: Ints, out: tuple[NDArray[Any], ...], every: int
+    lanes: Lanes,
+    codes: Ints,
+    coded: NDArray[np.bool_],
+    target: Ints,
+    out: tuple[NDArray[Any], ...],
+    every: int,
 ) -> None:
     contexts, symbols, extras, seen = out
     channels = lanes.channels
     for i, (y, x, k) in enumerate(_positions(lanes)):
+        here = np.nonzero(coded[:, i])[0]
         value = codes[:, i]
         base = value >> lanes.bits << lanes.bits
         predicted, level = lanes.expect(y, x, k)
-        pixel = (target + i) // channels
+        pixel = target[:, i] // channels
         row = pixel // every * channels + k
-        watched = np.nonzero((pixel % every == 0) & (row < len(seen)))[0]
+        watched = np.nonzero((pixel % every == 0) & (row < len(seen)) & coded[:, i])[0]
         if len(watched):
             seen[row[watched], :-2] = lanes.look_around(x, k)[watched]
-        contexts[target + i] = lanes.contexts(k, predicted, level, base)
+        contexts[target[here, i]] = lanes.contexts(k, predicted, level, base)[here]
         symbol, extra = value - base, np.zeros_like(value)
         if lanes.bits > DIRECT_BITS:
             z = _fold(symbol, lanes.whole(predicted, base), (1 << lanes.bits) - 1)
             size = np.frexp(np.maximum(z, 16).astype("f8"))[1] - 1
-            coded = 16 + 2 * (size - 4) + (z >> (size - 1) & 1)
-            symbol = np.where(z < 16, z, coded)
+            long = 16 + 2 * (size - 4) + (z >> (size - 1) & 1)
+            symbol = np.where(z < 16, z, long)
             extra = np.where(z < 16, 0, z & ((1 << (size - 1)) - 1))
-        symbols[target + i] = symbol
-        extras[target + i] = extra
+        symbols[target[here, i]] = symbol[here]
+        extras[target[here, i]] = extra[here]
         lanes.store(x, k, value, predicted)
         if len(watched):
             at = (x + 2) * channels + k
             seen[row[watched], -2] = lanes.rows[ERRORS, watched, at]
             seen[row[watched], -1] = lanes.rows[CURRENT, watched, at]
         if k == channels - 1:
+            lanes.leave_out(x, np.nonzero(~coded[:, i])[0])
             lanes.end_pixel(y, x)
 
 
@@ -167,11 +181,13 @@ def decode_streams(
     states: NDArray[np.int64],
     shorts: NDArray[np.int16],
     ints: NDArray[np.int32],
+    kept: NDArray[np.uint8],
 ) -> int:
     """As `rans_decode.decode_streams`; of several corrupt samples another one may be named."""
     del mixes, constants, nearest, starts, states, shorts, ints
     model = (numbers, borders, weights, bias, energy, levels)
     reader = _Streams(data, stream_end, table_of, ranges)
+    coded = _coded(kept, codes, channels)
     for turn in range(samples_per_stream):
         samples = np.arange(turn, len(first), samples_per_stream)
         for chosen in _alike(heights, widths, config, samples):
@@ -181,7 +197,8 @@ def decode_streams(
                 model, int(config[chosen[0]]), channels, codes[places].reshape(-1, *shape)
             )
             values = np.empty(places.shape, "u2")
-            bad = _decode_alike(lanes, reader, chosen // samples_per_stream, values)
+            streams = chosen // samples_per_stream
+            bad = _decode_alike(lanes, reader, streams, coded[places], values)
             if bad >= 0:
                 return int(chosen[bad])
             codes[places] = values
@@ -223,46 +240,61 @@ class _Streams:
         symbol: Ints = self.symbol_of[(table << 12) + slot]
         entry = table * SYMBOLS + symbol
         self.state[lanes] = self.frequency[entry] * (state >> 12) + slot - self.start[entry]
-        self._refill()
+        self._refill(lanes)
         return symbol
 
     def raw(self, lanes: Ints, size: Ints) -> Ints:
         """Decode some plain bits of some streams."""
         found: Ints = self.state[lanes] & ((1 << size) - 1)
         self.state[lanes] >>= size
-        self._refill()
+        self._refill(lanes)
         return found
 
-    def _refill(self) -> None:
-        low = np.nonzero((self.state < LOW) & (self.pos < self.end))[0]
+    def _refill(self, lanes: Ints | slice) -> None:
+        wanting = (self.state[lanes] < LOW) & (self.pos[lanes] < self.end[lanes])
+        low = np.nonzero(wanting)[0] if isinstance(lanes, slice) else lanes[wanting]
         if len(low):
             at = self.pos[low]
             self.state[low] = self.state[low] << 16 | self.data[at] << 8 | self.data[at + 1]
             self.pos[low] = at + 2
 
 
-def _decode_alike(lanes: Lanes, reader: _Streams, streams: Ints, values: NDArray[np.uint16]) -> int:
+def _decode_alike(
+    lanes: Lanes,
+    reader: _Streams,
+    streams: Ints,
+    coded: NDArray[np.bool_],
+    values: NDArray[np.uint16],
+) -> int:
     """Decode one sample of each of some streams; return -1 or a lane that is corrupt."""
+    whole = bool(coded.all())
     chosen: Ints | slice = slice(None) if len(streams) == len(reader.state) else streams
     coarse = lanes.coarse.reshape(len(streams), -1).astype("i8") << lanes.bits
     top = (1 << lanes.bits) - 1
     for i, (y, x, k) in enumerate(_positions(lanes)):
+        # The lanes that have a symbol here.
+        here: Ints | slice = slice(None) if whole else np.nonzero(coded[:, i])[0]
         base = coarse[:, i]
         predicted, level = lanes.expect(y, x, k)
-        symbol = reader.symbols(chosen, lanes.contexts(k, predicted, level, base))
+        contexts = lanes.contexts(k, predicted, level, base)[here]
+        symbol = reader.symbols(chosen if whole else streams[here], contexts)
         if lanes.bits > DIRECT_BITS:
             some = np.nonzero(symbol >= 16)[0]
             if len(some):
                 size = 3 + ((symbol[some] - 16) >> 1)
                 high = (2 | (symbol[some] & 1)) << size
-                symbol[some] = high | reader.raw(streams[some], size)
+                symbol[some] = high | reader.raw(streams[here][some], size)
                 if (symbol[some] > top).any():
-                    return int(some[symbol[some].argmax()])
-            symbol = _unfold(symbol, lanes.whole(predicted, base), top)
-        value = symbol + base
+                    return int(np.arange(len(streams))[here][some[symbol[some].argmax()]])
+            symbol = _unfold(symbol, lanes.whole(predicted, base)[here], top)
+        value = base.copy()
+        value[here] += symbol
         values[:, i] = value
         lanes.store(x, k, value, predicted)
         if k == lanes.channels - 1:
+            if not whole:
+                gone = np.nonzero(~coded[:, i])[0]
+                values[gone, i - k : i + 1] = lanes.leave_out(x, gone)
             lanes.end_pixel(y, x)
     return -1
 
@@ -273,6 +305,18 @@ def _positions(lanes: Lanes) -> Iterator[tuple[int, int, int]]:
         for x in range(lanes.width):
             for k in range(lanes.channels):
                 yield y, x, k
+
+
+def _coded(kept: NDArray[np.uint8], codes: NDArray[np.uint16], channels: int) -> NDArray[np.bool_]:
+    """Return which values are coded."""
+    return np.repeat(kept, channels).astype("?") if len(kept) else np.ones(len(codes), "?")
+
+
+def _sums(coded: NDArray[np.bool_], first: Ints, counts: Ints) -> Ints:
+    """Return how many values of each sample are coded."""
+    ends = np.concatenate([[0], np.cumsum(coded)])
+    found: Ints = ends[first + counts] - ends[first]
+    return found
 
 
 def _alike(heights: Ints, widths: Ints, config: NDArray[np.int32], samples: Ints) -> Iterator[Ints]:

@@ -159,6 +159,16 @@ cdef inline void end_pixel(
             shorts[at + N * stride + 3 * channels + k] = value
 
 
+cdef inline void leave_out(Py_ssize_t channels, int[::1] ints, Py_ssize_t pairs) noexcept nogil:
+    """Give a pixel that a mask leaves out the values and errors of the one to its left.
+
+    `pairs` is where its own are.
+    """
+    cdef Py_ssize_t k
+    for k in range(channels):
+        ints[pairs + 4 * k] = ints[pairs + 4 * (k - channels)]
+
+
 cdef inline void end_row(
     unsigned short[::1] codes, Py_ssize_t target, Py_ssize_t count, Py_ssize_t channels,
     int middle, short[::1] shorts, Py_ssize_t at, Py_ssize_t stride, const int[::1] ints,

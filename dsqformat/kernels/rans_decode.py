@@ -14,6 +14,7 @@ from __future__ import annotations
 import cython
 from cython.cimports.dsqformat.kernels.rans_context import LANES
 from cython.cimports.dsqformat.kernels.rans_samples import decode_samples
+from cython.cimports.dsqformat.kernels.rans_sums import uchar
 
 
 @cython.cfunc
@@ -56,6 +57,7 @@ def decode_streams(
     states: cython.longlong[::1],
     shorts: cython.short[::1],
     ints: cython.int[::1],
+    kept: cython.const[cython.uchar][::1],
 ) -> cython.Py_ssize_t:
     """Refine the codes of all samples by one layer.
 
@@ -64,7 +66,7 @@ def decode_streams(
         stream_end: shape (streams,), where each ends in `data`.
         samples_per_stream: R.
         codes: what the layers before say of each code (0 in the first); becomes the codes to the
-            precision of this layer.
+            precision of this layer. Those of pixels that are left out are set, too.
         first: as for `trace`.
         heights: as for `trace`.
         widths: as for `trace`.
@@ -86,6 +88,7 @@ def decode_streams(
         states: scratch, three numbers for each of LANES.
         shorts: as for `trace`, for LANES of them.
         ints: likewise.
+        kept: as for `trace`.
 
     Returns:
         -1, or the sample in which the data turned out to be corrupt.
@@ -139,32 +142,64 @@ def decode_streams(
                     ):
                         alike += 1
                     if config[other] >= 0:
-                        fault = decode_samples(
-                            channels,
-                            lane,
-                            alike,
-                            other,
-                            samples_per_stream,
-                            data,
-                            codes,
-                            first,
-                            heights[other],
-                            widths[other],
-                            config[other],
-                            numbers,
-                            borders,
-                            weights,
-                            energy,
-                            mixes,
-                            constants,
-                            levels,
-                            table_of,
-                            nearest,
-                            starts,
-                            states,
-                            shorts,
-                            ints,
-                        )
+                        if kept.shape[0] > 0:
+                            fault = decode_samples(
+                                cython.cast(uchar, 1),
+                                channels,
+                                lane,
+                                alike,
+                                other,
+                                samples_per_stream,
+                                data,
+                                codes,
+                                first,
+                                heights[other],
+                                widths[other],
+                                config[other],
+                                numbers,
+                                borders,
+                                weights,
+                                energy,
+                                mixes,
+                                constants,
+                                levels,
+                                table_of,
+                                nearest,
+                                starts,
+                                states,
+                                shorts,
+                                ints,
+                                kept,
+                            )
+                        else:
+                            fault = decode_samples(
+                                cython.cast(cython.int, 0),
+                                channels,
+                                lane,
+                                alike,
+                                other,
+                                samples_per_stream,
+                                data,
+                                codes,
+                                first,
+                                heights[other],
+                                widths[other],
+                                config[other],
+                                numbers,
+                                borders,
+                                weights,
+                                energy,
+                                mixes,
+                                constants,
+                                levels,
+                                table_of,
+                                nearest,
+                                starts,
+                                states,
+                                shorts,
+                                ints,
+                                kept,
+                            )
                     if fault >= 0:
                         break
                     lane += alike

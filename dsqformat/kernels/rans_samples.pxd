@@ -14,10 +14,11 @@ from dsqformat.kernels.rans_context cimport (
     SLACK,
     end_pixel,
     end_row,
+    leave_out,
     start_row,
 )
 from dsqformat.kernels.rans_pixels cimport Layer, Pixel, expect, keep, place, set_layer, start_pixels
-from dsqformat.kernels.rans_sums cimport pairs_of, prepare, sums_of
+from dsqformat.kernels.rans_sums cimport pairs_of, prepare, sums_of, uchar
 from dsqformat.kernels.rans_vectors cimport (
     add,
     all_of,
@@ -30,6 +31,12 @@ from dsqformat.kernels.rans_vectors cimport (
     up,
     word_at,
 )
+
+
+# The type of an argument picks the copy of a function: uchar for samples with patch masks.
+ctypedef fused Masked:
+    uchar
+    int
 
 
 cdef inline int unfold(int z, int expected, int top) noexcept nogil:
@@ -54,15 +61,17 @@ cdef inline unsigned int refill(
 
 
 cdef inline Py_ssize_t decode_samples(
-    Py_ssize_t c, Py_ssize_t stream, Py_ssize_t lanes, Py_ssize_t sample, Py_ssize_t step,
+    Masked kind, Py_ssize_t c, Py_ssize_t stream, Py_ssize_t lanes, Py_ssize_t sample, Py_ssize_t step,
     const unsigned char[::1] data, unsigned short[::1] codes, const long long[::1] first,
     Py_ssize_t height, Py_ssize_t width, Py_ssize_t number, const int[::1] numbers,
     const int[::1] borders, const short[::1] weights, const short[::1] energy,
     const short[::1] mixes, const int[::1] constants, const unsigned char[::1] levels,
     const unsigned short[::1] table_of, const unsigned char[::1] nearest, const short[::1] starts,
-    long long[::1] states, short[::1] shorts, int[::1] ints,
+    long long[::1] states, short[::1] shorts, int[::1] ints, const unsigned char[::1] kept,
 ) noexcept nogil:
     """Decode samples `sample`, `sample + step`, ..., one per lane from `stream` on, all alike.
+
+    `kept` tells of each pixel of all samples whether it is coded, where there are masks.
 
     Returns:
         -1, or the sample in which the data turned out to be corrupt.
@@ -102,6 +111,7 @@ cdef inline Py_ssize_t decode_samples(
     cdef int[LANES] offset_of
     cdef int[LANES] value_of
     cdef Py_ssize_t[LANES] table_at
+    cdef bint[LANES] gone
     cdef Pixel[QUADS] pixels
     cdef quad[QUADS] predicted
     cdef quad[QUADS] bases
@@ -126,6 +136,9 @@ cdef inline Py_ssize_t decode_samples(
                     shorts, lane * room, stride, ints, sums_of(lane, width, c), width,
                 )
         for x in range(width):
+            if Masked is uchar:
+                for lane in range(lanes):
+                    gone[lane] = kept[first[sample + lane * step] // c + y * width + x] == 0
             if y == 0:
                 for lane in range(lanes):
                     prepare(
@@ -153,6 +166,9 @@ cdef inline Py_ssize_t decode_samples(
                     context = contexts + (k * LEVELS + level) * bins
                     table_at[lane] = table_of[context + ((offset_of[lane] & mask) >> shift)]
                 for lane in range(lanes):
+                    if Masked is uchar:
+                        if gone[lane]:
+                            continue
                     table = table_at[lane]
                     start = symbols + table * spread
                     slot = <short>(state_of[lane] & 4095)
@@ -169,6 +185,9 @@ cdef inline Py_ssize_t decode_samples(
                     value_of[lane] = value
                     table_at[lane] = start + value
                 for lane in range(lanes):
+                    if Masked is uchar:
+                        if gone[lane]:
+                            continue
                     size = starts[table_at[lane]]
                     state = state_of[lane]
                     pos = pos_of[lane]
@@ -202,6 +221,10 @@ cdef inline Py_ssize_t decode_samples(
                         &layer, &pixels[group], k, add(bases[group], foreseen), predicted[group],
                         ints, pairs_of(4 * group, width, c) + 4 * ((x + 2) * c + k),
                     )
+            if Masked is uchar:
+                for lane in range(lanes):
+                    if gone[lane]:
+                        leave_out(c, ints, pairs_of(lane, width, c) + 4 * (x + 2) * c)
             if y == 0:
                 for lane in range(lanes):
                     end_pixel(

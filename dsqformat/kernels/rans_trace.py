@@ -24,6 +24,7 @@ from cython.cimports.dsqformat.kernels.rans_context import (
     N,
     S,
     end_pixel,
+    leave_out,
     start_row,
 )
 from cython.cimports.dsqformat.kernels.rans_pixels import (
@@ -85,8 +86,9 @@ def trace(
     extras: cython.ushort[::1],
     seen: cython.int[:, ::1],
     every: cython.Py_ssize_t,
+    kept: cython.const[cython.uchar][::1],
 ) -> None:
-    """Write context, symbol and extra bits of every value.
+    """Write context, symbol and extra bits of every value that is kept.
 
     Args:
         codes: codes to the precision of this layer, all samples after one another.
@@ -112,6 +114,7 @@ def trace(
         seen: out, what `geometry.SEEN` says of each channel of every `every`-th pixel until `seen`
             is full.
         every: at least 1.
+        kept: for each pixel of all samples whether it is kept; empty if all are.
     """
     sample: cython.Py_ssize_t
     y: cython.Py_ssize_t
@@ -190,6 +193,16 @@ def trace(
                         widths[sample],
                     )
                 for x in range(widths[sample]):
+                    at = (x + 2) * channels
+                    if kept.shape[0] > 0 and kept[source // channels] == 0:
+                        leave_out(channels, ints, 4 * at)
+                        if y == 0:
+                            end_pixel(channels, above, shorts, at, stride, ints, 4 * at)
+                        for k in range(channels):
+                            shorts[at + CURRENT * stride + k] = ints[4 * (at + k)]
+                            shorts[at + ERRORS * stride + k] = ints[4 * (at + k)] >> 16
+                        source += channels
+                        continue
                     if y == 0:
                         prepare(
                             channels,
@@ -223,7 +236,6 @@ def trace(
                         widths[sample],
                         1,
                     )
-                    at = (x + 2) * channels
                     for k in range(channels):
                         predicted = expect(
                             cython.address(layer),

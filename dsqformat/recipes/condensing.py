@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from dsqformat._version import __version__
 from dsqformat.commands.progress import OnProgress
-from dsqformat.commands.sizes import measure_snapshot
-from dsqformat.dataset import LocalStore, open_dataset
-from dsqformat.dataset.refs import encode_refs
-from dsqformat.errors import DatasetError, TargetError
-from dsqformat.recipes.recipe import Recipe, json_ready
+from dsqformat.recipes.publishing import publish, spare_nbytes
+from dsqformat.recipes.recipe import Recipe
+from dsqformat.recipes.report import write_report
 from dsqformat.recipes.runner import OnNote, Run
 from dsqformat.recipes.shipped import load_recipe
-from dsqformat.recipes.stages import writing
 from dsqformat.recipes.staging import Reading, stage_source
 from dsqformat.recipes.work_directory import StageResult, WorkDirectory
 from dsqformat.sources import Kind, PictureOptions, SourceOptions
 
 if TYPE_CHECKING:
     from torch import nn
-
-# A snapshot that replaces another names it.
-_PARENT_NBYTES: Final = 96
 
 
 @dataclass(frozen=True)
@@ -160,26 +154,29 @@ def condense(
         skip_bad,
         finite=chosen.quantize.quantizer != "raw",
     )
-    with WorkDirectory(folder) as directory:
-        staged = stage_source(directory, reading, progress)
-        try:
-            run = Run(
-                chosen, directory, staged, _said(reading), device, network, progress, note,
-                _spare_nbytes(target, ref), [staged.result],
-            )  # fmt: skip
-            written = _publish(run, target, ref, replace_existing, progress)
-            found = None
-            if report:
-                from dsqformat.recipes.report import write_report
-
-                found = write_report(run, written, target, ref)
-        finally:
-            staged.close()
+    with (
+        WorkDirectory(folder) as directory,
+        closing(stage_source(directory, reading, progress)) as staged,
+    ):
+        run = Run(
+            recipe=chosen,
+            work=directory,
+            staged=staged,
+            reading=reading.provenance(),
+            device=device,
+            network=network,
+            progress=progress,
+            note=note,
+            spare_nbytes=spare_nbytes(target, ref),
+            stages=[staged.result],
+        )
+        written = publish(run, target, ref, replace_existing=replace_existing)
+        found = write_report(run, written, target, ref) if report else None
         return CondenseOutcome(
             recipe=chosen,
             dest=target,
             snapshot_id=written.snapshot_id,
-            source_count=len(staged.dataset),
+            source_count=len(staged),
             kept_count=len(run.kept),
             sample_count=written.sample_count,
             dropped_count=len(run.kept) - written.sample_count,
@@ -194,107 +191,3 @@ def condense(
             elapsed_s=time.monotonic() - started_s,
             notes=tuple(notes),
         )
-
-
-@dataclass(frozen=True)
-class Written:
-    """A published snapshot.
-
-    Attributes:
-        snapshot_id: its id.
-        sample_count: samples with a payload.
-        total_nbytes: every byte of it.
-        sizes: bytes by what they are for.
-        published: whether it was published now.
-    """
-
-    snapshot_id: str
-    sample_count: int
-    total_nbytes: int
-    sizes: dict[str, int]
-    published: bool
-
-
-def _publish(
-    run: Run, target: Path, ref: str, replace_existing: bool, progress: OnProgress
-) -> Written:
-    exists = ref in _refs(target)
-    other = DatasetError(
-        f"{target}: holds another dataset (ref {ref!r}) already; choose another folder, "
-        "or say --replace"
-    )
-    if exists and not replace_existing and not _of_recipe(target, ref, run):
-        # Told before anything takes long.
-        raise other
-    plan = run.plan()
-    published = not (exists and _holds(target, ref, plan))
-    if published:
-        if exists and not replace_existing:
-            raise other
-        writing.write(
-            target,
-            run.staged,
-            plan,
-            run.recipe.quantize,
-            mode="replace" if exists else "create",
-            ref=ref,
-            progress=progress,
-        )
-    with open_dataset(target, ref=ref) as dataset:
-        sizes = measure_snapshot(dataset)
-        written = Written(
-            dataset.snapshot.id, len(dataset), sizes.total, sizes.to_json(), published
-        )
-    _check_budget(run, written)
-    return written
-
-
-def _refs(target: Path) -> dict[str, str]:
-    return dict(LocalStore(target).refs()) if target.is_dir() else {}
-
-
-def _spare_nbytes(target: Path, ref: str) -> int:
-    """Return the bytes that other refs, a longer name and a parent take."""
-    refs = _refs(target)
-    new = encode_refs({"main": "0" * 64})
-    more = len(encode_refs(refs | {ref: "0" * 64})) - len(new)
-    return more + (_PARENT_NBYTES if ref in refs else 0)
-
-
-def _of_recipe(target: Path, ref: str, run: Run) -> bool:
-    """Tell whether a dataset was made by this recipe of this source."""
-    with open_dataset(target, ref=ref) as dataset:
-        said = dataset.snapshot.provenance.get("condense")
-    return isinstance(said, dict) and all(
-        said.get(name) == value for name, value in run.identity().items()
-    )
-
-
-def _holds(target: Path, ref: str, plan: writing.Plan) -> bool:
-    """Tell whether a dataset was made by this very plan."""
-    with open_dataset(target, ref=ref) as dataset:
-        found = dict(dataset.snapshot.provenance)
-    return found == {**plan.provenance, "writer": f"dsqformat {__version__}"}
-
-
-def _check_budget(run: Run, written: Written) -> None:
-    budget = run.allocated.facts.get("budget_nbytes")
-    if budget is not None and written.total_nbytes > budget:
-        raise TargetError(
-            f"budget of {budget} bytes: the dataset has {written.total_nbytes}; "
-            "choose an empty folder, or a smaller budget"
-        )
-
-
-def _said(reading: Reading) -> dict[str, Any]:
-    """Return how a source was read; no paths, no dates, so that it repeats."""
-    options = reading.options
-    said = {
-        "crop": options.pictures.crop,
-        "limit": options.limit,
-        "mode": options.pictures.mode,
-        "resize": options.pictures.resize,
-        "seed": options.seed,
-        "split": options.split,
-    }
-    return {name: json_ready(value) for name, value in said.items() if value is not None}

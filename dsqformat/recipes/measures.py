@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.commands.comparison import PictureComparison, is_picture
-from dsqformat.commands.progress import OnProgress
 from dsqformat.dataset import Dataset
 from dsqformat.quantize.mask import pixel_mask
+from dsqformat.recipes.runner import Run
 from dsqformat.recipes.staging import Staged
 from dsqformat.recipes.work_directory import Made
 from dsqformat.select import psnr_of
@@ -44,45 +44,34 @@ class Seen:
     filled: NDArray[Any]
     visible: NDArray[np.bool_] | None
 
+    def difference(self) -> NDArray[np.float64]:
+        """Return original less filled, float64, in units of 1/255 of [0, 1]."""
+        return _levels(self.original) - _levels(self.filled)
 
-def measure(
-    staged: Staged,
-    dataset: Dataset,
-    kept: NDArray[np.int64],
-    setting: NDArray[np.int64],
-    *,
-    block: bool,
-    seed: int,
-    fill: Any,
-    progress: OnProgress,
-) -> Made:
+
+def measure(run: Run, dataset: Dataset) -> Made:
     """Compare every stored sample with what it was.
 
     Args:
-        staged: the source.
-        dataset: what was written.
-        kept: positions of kept samples in the source.
-        setting: bits or qp of each.
-        block: whether these are qps, of which none drops a sample.
-        seed: of the writer.
-        fill: what fills left-out patches, or None.
-        progress: called with stage, done and total.
+        run: that made the dataset.
+        dataset: what it made.
 
     Returns:
         Arrays error (float64, shape (k,), sum of squared differences in units of 1/255; NaN where
         it was not measured), visible_error (the same over stored pixels), values and
         visible_values (int64, how many). Facts: what picture files of some samples take.
     """
+    kept = run.kept
     error, visible_error = np.full((2, len(kept)), np.nan)
     values, visible_values = np.zeros((2, len(kept)), "i8")
-    for seen in seen_samples(staged, dataset, kept, setting, block=block, seed=seed, fill=fill):
-        difference = _levels(seen.original) - _levels(seen.filled)
+    for seen in seen_samples(run, dataset):
+        difference = seen.difference()
         error[seen.number] = float(np.square(difference).sum())
         values[seen.number] = difference.size
         inside = difference if seen.visible is None else difference[seen.visible]
         visible_error[seen.number] = float(np.square(inside).sum())
         visible_values[seen.number] = inside.size
-        progress("compare", seen.number, len(kept))
+        run.progress("compare", seen.number, len(kept))
     arrays = {
         "error": error,
         "values": values,
@@ -92,41 +81,34 @@ def measure(
     measured = np.isfinite(error)
     psnr = psnr_of(float(error[measured].sum()), int(values[measured].sum()) or 1)
     numbers = np.flatnonzero(measured)
-    return Made(arrays, {"files": _files(staged, kept[numbers], psnr)})
+    return Made(arrays, {"files": _files(run.staged, kept[numbers], psnr)})
 
 
-def stored_numbers(setting: NDArray[np.int64], *, block: bool, seed: int) -> NDArray[np.int64]:
-    """Return the number among those kept of the sample at each position of the dataset."""
-    stored = np.arange(len(setting)) if block else np.flatnonzero(setting > 0)
-    return stored[shuffled_order(len(stored), seed)]
+def stored_numbers(stored: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+    """Return the number among those kept of the sample at each position of the dataset.
+
+    Args:
+        stored: whether each kept sample has a payload, shape (k,).
+        seed: of the recipe.
+    """
+    numbers = np.flatnonzero(stored)
+    return numbers[shuffled_order(len(numbers), seed)]
 
 
 def seen_samples(
-    staged: Staged,
-    dataset: Dataset,
-    kept: NDArray[np.int64],
-    setting: NDArray[np.int64],
-    *,
-    block: bool,
-    seed: int,
-    fill: Any,
-    wanted: NDArray[np.int64] | None = None,
+    run: Run, dataset: Dataset, wanted: NDArray[np.int64] | None = None
 ) -> Iterator[Seen]:
     """Yield stored samples beside their originals, in the order of the dataset.
 
     Args:
-        staged: see `measure`, as all but the last.
-        dataset: likewise.
-        kept: likewise.
-        setting: likewise.
-        block: likewise.
-        seed: likewise.
-        fill: likewise.
+        run: that made the dataset.
+        dataset: what it made.
         wanted: numbers among those kept; None: all, of different shapes the first 2,000.
     """
+    staged, fill = run.staged, run.fill
     name = staged.field.name
     patch = dataset.schema.field(name).patch or 1
-    numbers = stored_numbers(setting, block=block, seed=seed)
+    numbers = stored_numbers(run.stored, run.recipe.seed)
     irregular = None in staged.field.shape
     if irregular and wanted is None:
         wanted = np.sort(numbers[:_MOST_IRREGULAR])
@@ -139,7 +121,7 @@ def seen_samples(
             rows = rows[np.isin(here, wanted)]
         if not len(rows):
             continue
-        originals = originals_of(staged, kept[here[rows]])
+        originals = originals_of(staged, run.kept[here[rows]])
         masks = chunk.masks.get(name)
         for row, original in zip(rows.tolist(), originals, strict=True):
             stored = np.asarray(chunk.fields[name][row])

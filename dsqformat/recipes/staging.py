@@ -17,25 +17,25 @@ from dsqformat.canonical import canonical_json
 from dsqformat.chunk.decode import Chunk
 from dsqformat.commands.feeding import BadSamples, feed
 from dsqformat.commands.progress import OnProgress
+from dsqformat.commands.unpacking import label_column, read_chunks
 from dsqformat.condense.pictures import DatasetPictures
 from dsqformat.dataset import Dataset, open_dataset
 from dsqformat.errors import RecipeError, SampleError, SourceError
-from dsqformat.recipes.work_directory import Made, StageResult, WorkDirectory
+from dsqformat.recipes.distilled_source import DISTILLED, DistilledSource
+from dsqformat.recipes.option_values import json_ready
+from dsqformat.recipes.work_directory import Made, Stage, StageResult, WorkDirectory
 from dsqformat.schema import Column, Field
 from dsqformat.sources import (
-    FieldFacts,
     Kind,
     Source,
-    SourceFacts,
     SourceOptions,
     SourceSample,
     open_source,
 )
-from dsqformat.sources.sample_source import LABEL_COLUMN, PICTURE_FIELD, BadSample
+from dsqformat.sources.sample_source import LABEL_COLUMN, BadSample
 from dsqformat.writer import DatasetWriter, FieldSpec
 
 VERSION: Final = 1
-DISTILLED: Final = (".pt", ".pth")
 _DATASET: Final = "dataset"
 
 
@@ -56,6 +56,19 @@ class Reading:
     options: SourceOptions
     skip_bad: bool = False
     finite: bool = True
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a snapshot says of it; no paths, no dates, so that it repeats."""
+        options = self.options
+        said = {
+            "crop": options.pictures.crop,
+            "limit": options.limit,
+            "mode": options.pictures.mode,
+            "resize": options.pictures.resize,
+            "seed": options.seed,
+            "split": options.split,
+        }
+        return {name: json_ready(value) for name, value in said.items() if value is not None}
 
 
 class Staged:
@@ -91,12 +104,13 @@ class Staged:
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes, where they have some."""
-        return next((c.names or () for c in self.columns if c.name == LABEL_COLUMN), ())
+        column = label_column(self.dataset)
+        return () if column is None else column.names or ()
 
     @property
     def has_labels(self) -> bool:
         """Whether there is a column of classes."""
-        return any(c.name == LABEL_COLUMN and c.type == "int64" for c in self.columns)
+        return label_column(self.dataset) is not None
 
     @property
     def pictures(self) -> DatasetPictures:
@@ -108,7 +122,8 @@ class Staged:
         if None in self.field.shape:
             raise SourceError(
                 f"field {self.field.name!r}: pictures of different sizes, and this recipe needs a "
-                "network or masks; give them one size with --resize and --crop"
+                "network or masks, which take one; read them with --resize N --crop N "
+                "(PictureOptions(resize=N, crop=N)), or take a recipe without"
             )
         if self._pictures is None:
             self._pictures = DatasetPictures(
@@ -137,13 +152,22 @@ class Staged:
         parts = [np.asarray(c.columns[LABEL_COLUMN]) for c in self.dataset.iter_chunks(fields=[])]
         return np.concatenate(parts).astype("i8") if parts else np.empty(0, "i8")
 
-    def chunks(self) -> Iterator[tuple[Chunk, list[str] | None]]:
-        """Yield decoded chunks in order, with the keys of their samples."""
-        for number in range(self.dataset.snapshot.shard_count):
-            shard = self.dataset.shard(number)
-            for chunk in range(len(shard.chunks)):
-                keys = shard.read_keys(chunk) if self.dataset.has_keys else None
-                yield shard.read_chunk(chunk, output="source"), keys
+    def chunks_with(
+        self, kept: NDArray[np.int64]
+    ) -> Iterator[tuple[Chunk, list[str] | None, NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield what holds some samples, in order.
+
+        Args:
+            kept: positions of the samples, int64, shape (k,), ascending.
+
+        Returns:
+            Decoded chunk, keys of all its samples (None: no keys), numbers among those kept of
+            those in it, and their rows in the chunk; both int64, of the same length.
+        """
+        for begin, chunk, keys in read_chunks(self.dataset, None):
+            low, high = np.searchsorted(kept, [begin, begin + chunk.sample_count])
+            if low < high:
+                yield chunk, keys, np.arange(low, high), kept[low:high] - begin
 
     def close(self) -> None:
         """Close the dataset."""
@@ -182,7 +206,7 @@ def stage_source(work: WorkDirectory, reading: Reading, on_progress: OnProgress)
         return _stage(folder / _DATASET, reading, on_progress)
 
     fingerprint = {"files": _fingerprint(reading.source)}
-    return Staged(work.stage("staging", VERSION, options, fingerprint, make))
+    return Staged(work.result(Stage("staging", VERSION, options, fingerprint, make)))
 
 
 def _stage(folder: Path, reading: Reading, on_progress: OnProgress) -> Made:
@@ -229,46 +253,6 @@ def _open(reading: Reading, bad: BadSample, on_progress: OnProgress) -> Source:
         bad,
         lambda done, total: on_progress("look through", done, total),
     )
-
-
-class DistilledSource:
-    """Tensors of a distilled set: float32 pictures, which need not be in [0, 1].
-
-    Args:
-        path: .pt or .pth; read as data, never run.
-        options: limit and order.
-    """
-
-    def __init__(self, path: Path, options: SourceOptions) -> None:
-        from dsqformat.condense.distilled_sets import load_distilled
-
-        self._set = load_distilled(path)
-        count = len(self._set.pictures)
-        if not count:
-            raise SourceError(f"{path}: no pictures")
-        self._order = np.arange(count)[: options.limit]
-        labels = self._set.labels
-        self.facts = SourceFacts(
-            kind="npz",
-            location=str(path),
-            sample_count=len(self._order),
-            fields={PICTURE_FIELD: FieldFacts("float32", self._set.pictures.shape[1:], False)},
-            columns=() if labels is None else (Column(LABEL_COLUMN, "int64"),),
-            keyed=False,
-            source_nbytes=path.stat().st_size,
-            shuffled=False,
-        )
-
-    def samples(self, on_bad: BadSample) -> Iterator[SourceSample]:
-        """Yield the pictures in their order."""
-        for number in self._order.tolist():
-            values: dict[str, Any] = {PICTURE_FIELD: self._set.pictures[number]}
-            if self._set.labels is not None:
-                values[LABEL_COLUMN] = int(self._set.labels[number])
-            yield SourceSample(None, values)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class _FiniteSource:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dsqformat.canonical import canonical_json
 from dsqformat.errors import DatasetError
-from dsqformat.recipes.recipe import json_ready
+from dsqformat.recipes.option_values import json_ready
 
 try:
     import fcntl
@@ -54,13 +54,44 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stage to be carried out, unless its result is there.
+
+    Attributes:
+        name: of the stage.
+        version: to be raised when its code gives other results.
+        options: that matter to it, seed included.
+        inputs: digests of what goes in, by name.
+        make: carries it out; may write files into the folder it is given.
+    """
+
+    name: str
+    version: int
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    make: Callable[[Path], Made]
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the result depends on, as canonical JSON can hold it."""
+        return {
+            "inputs": dict(self.inputs),
+            "options": json_ready(self.options),
+            "stage": self.name,
+            "version": self.version,
+        }
+
+    def key(self) -> str:
+        """Return the digest of its identity that names its folder."""
+        return hashlib.sha256(canonical_json(self.identity())).hexdigest()[:_KEY_DIGITS]
+
+
+@dataclass(frozen=True)
 class StageResult:
     """A stage that has been carried out, now or before.
 
     Attributes:
         name: of the stage.
         version: of its code.
-        options: that it was carried out with, as canonical JSON has them.
         inputs: digests of what went in, by name.
         digest: SHA-256 of its files and facts, hexadecimal: equal results have equal digests.
         facts: what it says of itself.
@@ -71,7 +102,6 @@ class StageResult:
 
     name: str
     version: int
-    options: Mapping[str, Any]
     inputs: Mapping[str, str]
     digest: str
     facts: Mapping[str, Any]
@@ -92,12 +122,7 @@ class StageResult:
 
     def provenance(self) -> dict[str, Any]:
         """Return what a snapshot keeps of the stage."""
-        return {
-            "digest": self.digest,
-            "options": dict(self.options),
-            "stage": self.name,
-            "version": self.version,
-        }
+        return {"digest": self.digest, "stage": self.name, "version": self.version}
 
 
 class WorkDirectory:
@@ -150,56 +175,45 @@ class WorkDirectory:
         """Return the bytes of all files."""
         return sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file())
 
-    def stage(
-        self,
-        name: str,
-        version: int,
-        options: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        make: Callable[[Path], Made],
-    ) -> StageResult:
-        """Return the result of a stage, carrying it out if it is not there.
-
-        Args:
-            name: of the stage.
-            version: to be raised when its code gives other results.
-            options: that matter to it, seed included.
-            inputs: digests of what goes in.
-            make: carries it out; may write files into the folder it is given.
-        """
-        ready = json_ready(options)
-        recipe = {"inputs": dict(inputs), "options": ready, "stage": name, "version": version}
-        key = hashlib.sha256(canonical_json(recipe)).hexdigest()[:_KEY_DIGITS]
-        target = self._stages / f"{name}-{key}"
+    def result(self, stage: Stage) -> StageResult:
+        """Return the result of a stage, carrying it out if it is not there."""
+        target = self._stages / f"{stage.name}-{stage.key()}"
         found = _read(target)
-        if found is not None:
-            return StageResult(
-                name, version, ready, dict(inputs), found["digest"], found["facts"], target,
-                found["elapsed_s"], reused=True,
-            )  # fmt: skip
+        reused = found is not None
+        if found is None:
+            found = self._carry_out(stage, target)
+        return StageResult(
+            name=stage.name,
+            version=stage.version,
+            inputs=dict(stage.inputs),
+            digest=found["digest"],
+            facts=found["facts"],
+            folder=target,
+            elapsed_s=found["elapsed_s"],
+            reused=reused,
+        )
+
+    def _carry_out(self, stage: Stage, target: Path) -> dict[str, Any]:
+        """Carry out a stage and keep its result; return what its folder says of it."""
         shutil.rmtree(target, ignore_errors=True)
         with self.scratch() as folder:
             started_s = time.monotonic()
-            made = make(folder)
-            for member, array in made.arrays.items():
-                np.save(folder / f"{member}.npy", array, allow_pickle=False)
+            made = stage.make(folder)
+            for name, array in made.arrays.items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
             facts = json.loads(json.dumps(dict(made.facts), allow_nan=False))
             files = _digests(folder)
             digest = hashlib.sha256(canonical_json({"facts": json_ready(facts), "files": files}))
-            elapsed_s = time.monotonic() - started_s
             result = {
-                **recipe,
+                **stage.identity(),
                 "digest": digest.hexdigest(),
-                "elapsed_s": elapsed_s,
+                "elapsed_s": time.monotonic() - started_s,
                 "facts": facts,
                 "files": files,
             }
             (folder / _RESULT).write_text(json.dumps(result, indent=1, sort_keys=True), "utf-8")
             os.replace(folder, target)
-        return StageResult(
-            name, version, ready, dict(inputs), result["digest"], facts, target, elapsed_s,
-            reused=False,
-        )  # fmt: skip
+        return result
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -52,7 +52,8 @@ class DatasetWriter:
     without shuffling; it looks for the level on a bounded sample, encodes everything, and encodes
     the last shards again until the target is met. Where it lies between two settings, samples are
     mixed. A size counts what the report counts as `total_nbytes`; in mode "append" these are the
-    new shards and the tables, keys and snapshot that are written anew, parent rows included.
+    new shards and files and the tables, keys and snapshot that are written anew, parent rows
+    included.
 
     Args:
         path: the dataset directory; made if need be.
@@ -360,7 +361,8 @@ class DatasetWriter:
         return builder.prepare(
             spill,
             dropped,
-            blobs=[*(parent.other_blobs(self._blobs) if parent else ()), *self._blobs],
+            blobs=self._blobs,
+            kept=parent.other_blobs(self._blobs) if parent else (),
             provenance=self._provenance | {"writer": f"dsqformat {__version__}"},
             expected=self._destination.expected,
         )

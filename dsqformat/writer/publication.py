@@ -69,7 +69,8 @@ class Prepared:
         files: contents that have to be stored still, with their suffix.
         table: path of the sample table, or None.
         nbytes: of the shards, the auxiliary files, the pages and the snapshot of this writer.
-        pages_nbytes: of the pages.
+        other_blob_nbytes: of these, auxiliary files that are neither table nor keys.
+        pages_nbytes: of these, pages.
     """
 
     snapshot: bytes
@@ -77,6 +78,7 @@ class Prepared:
     files: list[tuple[bytes, str]]
     table: Path | None
     nbytes: int
+    other_blob_nbytes: int
     pages_nbytes: int
 
 
@@ -264,6 +266,7 @@ class SnapshotBuilder:
         dropped: SampleSpill,
         *,
         blobs: Sequence[BlobEntry] = (),
+        kept: Sequence[BlobEntry] = (),
         provenance: Mapping[str, Any],
         expected: str | None,
     ) -> Prepared:
@@ -272,12 +275,16 @@ class SnapshotBuilder:
         Args:
             spill: the samples, if the table is written last.
             dropped: samples without a payload.
-            blobs: auxiliary files that are stored already.
+            blobs: auxiliary files of this writer, stored already.
+            kept: those of the parent.
             provenance: of the snapshot.
             expected: id of the snapshot it replaces.
         """
         self.finish_shard()
-        entries, files, added = list(blobs), [], 0
+        entries, files = [*kept, *blobs], []
+        # Two roles with the same content share a file.
+        other_blob_nbytes = sum({blob.path: blob.nbytes for blob in blobs}.values())
+        added = other_blob_nbytes
         table = self._finish_table(spill, dropped)
         if table is not None:
             with table.open("rb") as file:
@@ -300,7 +307,7 @@ class SnapshotBuilder:
         pages_nbytes = sum(page.nbytes for page in pages)
         added += len(snapshot) + pages_nbytes + sum(shard.nbytes for shard in self.shards)
         files += [(content, "page") for content in contents]
-        return Prepared(snapshot, entries, files, table, added, pages_nbytes)
+        return Prepared(snapshot, entries, files, table, added, other_blob_nbytes, pages_nbytes)
 
     def store_all(self, prepared: Prepared) -> None:
         """Store what a prepared snapshot refers to, and drop temporary files."""

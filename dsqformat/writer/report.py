@@ -27,6 +27,7 @@ class WriteReport:
         layer_nbytes: of these, the segments of each layer number, over all fields.
         table_nbytes: the sample table.
         key_nbytes: the key table.
+        other_blob_nbytes: auxiliary files that were added.
         snapshot_nbytes: the snapshot, its pages and dataset.json.
         source_nbytes: the values as they were given, at their own dtype.
         packed_nbytes: all codes at their bit widths, before entropy coding.
@@ -46,6 +47,7 @@ class WriteReport:
     layer_nbytes: tuple[int, ...]
     table_nbytes: int
     key_nbytes: int
+    other_blob_nbytes: int
     snapshot_nbytes: int
     source_nbytes: int
     packed_nbytes: int
@@ -56,8 +58,9 @@ class WriteReport:
 
     @property
     def total_nbytes(self) -> int:
-        """Every byte of the snapshot on disk."""
-        return self.shard_nbytes + self.table_nbytes + self.key_nbytes + self.snapshot_nbytes
+        """Every byte that was written: the whole snapshot on disk, unless it was appended to."""
+        tables = self.table_nbytes + self.key_nbytes
+        return self.shard_nbytes + tables + self.other_blob_nbytes + self.snapshot_nbytes
 
     @property
     def head_and_tail_nbytes(self) -> int:
@@ -102,6 +105,7 @@ def report_of(
         layer_nbytes=tuple(layers),
         table_nbytes=sizes.get(ROLE_SAMPLES, 0),
         key_nbytes=sizes.get(ROLE_KEYS, 0),
+        other_blob_nbytes=prepared.other_blob_nbytes,
         snapshot_nbytes=len(prepared.snapshot) + prepared.pages_nbytes + refs_nbytes,
         source_nbytes=source_nbytes,
         packed_nbytes=tally.packed_nbytes,

@@ -135,9 +135,10 @@ def id_data(schema_field, data):
         for shape in data.shape or [schema_field["shape"]] * len(data.codes)
     ]
     width = (len(data.groups[0]) - 1).bit_length()
-    return affine("ids", [None, None]), FieldData(
-        data.group_ids, [width] * len(grids), shape=grids, frames=data.id_frames, rans=data.id_rans
-    )
+    return affine("ids", [None, None], patch=1), FieldData(
+        data.group_ids, [width] * len(grids), shape=grids, mask=data.mask,
+        frames=data.id_frames, rans=data.id_rans,
+    )  # fmt: skip
 
 
 def field_models(schema_field, datas):
@@ -160,10 +161,15 @@ def rans_model(schema_field, datas):
 
 
 def rans_samples(schema_field, data):
-    """(shape, stored width, codes) of each sample."""
+    """(shape, stored width, codes) of each sample; with masks, also side of patches and mask."""
     shapes = data.shape or [schema_field["shape"]] * len(data.codes)
     widths = [stored_width(schema_field, data, i) for i in range(len(shapes))]
-    return list(zip(shapes, widths, data.codes, strict=True))
+    samples = list(zip(shapes, widths, data.codes, strict=True))
+    if not any(data.mask or ()):
+        return samples
+    patch = schema_field["patch"]
+    pairs = zip(samples, data.mask, strict=True)
+    return [(*sample, patch, mask.hex()) for sample, mask in pairs]
 
 
 def field_segment(schema_field, data, layer, models):

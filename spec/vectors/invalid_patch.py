@@ -163,9 +163,10 @@ def segment_vectors(add):
         model=patch_models(builder.model(LayerModel(bits=3)), b""))  # fmt: skip
     bad("ids_state", "a stream of ids that does not come to its end",
         layer_of(rans_layer([even_stream([*IDS, 1], 2)], 1)), "9.3", model=both)  # fmt: skip
-    bad("ids_mask", "ids in coding 2 where a sample of the chunk has a mask",
-        layer_of(rans_layer([even_stream(IDS, 2)] * 2, 1), b"\x00" + PACKED_CODES[1:] * 2), "9.3",
-        model=both, masks=(b"", b"\x0f"))  # fmt: skip
+    codes = PACKED_CODES + builder.pack_bits(CODES[1:], 2)
+    bad("ids_mask", "the id of a patch that a mask leaves out, in coding 2",
+        layer_of(rans_layer([even_stream(IDS, 2)] * 2, 1), codes), "9.3",
+        model=both, masks=(b"", b"\x0e"))  # fmt: skip
     shard = with_patches(shape=[2, 2, 0])
     shard.chunks[0].segments[1] = layer_of(b"", b"")
     add("patch_unwanted", "9", "ids_nbytes where no sample has values", shard)

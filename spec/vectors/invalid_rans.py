@@ -130,7 +130,7 @@ def segment_vectors(add):
                         mask=[b"", b"\x02"], rans={0: rans_layer([STREAM] * 2, 1)})  # fmt: skip
     shard = assemble(schema_of([affine("x", [2, 2], patch=1)]), [ChunkData({"x": samples})],
                      models={"x": MODEL})  # fmt: skip
-    add("rans_mask", "9.3", "coding 2 where a sample of the chunk leaves out patches", shard)
+    add("rans_mask", "9.3", "symbols of values that a mask leaves out", shard)
     bad("header_short", "6 bytes of data", SEGMENT[:7])
     bad("per_stream_0", "R = 0", rans_layer([STREAM], 0))
     bad("per_stream_4097", "R = 4097", rans_layer([STREAM], 4097))
@@ -162,6 +162,11 @@ def segment_vectors(add):
     shard = assemble(schema_of([affine("x", [2**20])]), [ChunkData({"x": data})],
                      models={"x": bomb})  # fmt: skip
     add("rans_bomb", "9.3", "2^20 values that cost nothing, more than 32768 times 7 bytes", shard)
+    data = FieldData([[0] * 2**16], [4], [1.0], [0.0], mask=[bytes([1, 0])],
+                     rans={0: rans_layer([b""], 1, 0, 0)})  # fmt: skip
+    shard = assemble(schema_of([affine("x", [2**10, 2**10], patch=256)]), [ChunkData({"x": data})],
+                     models={"x": bomb})  # fmt: skip
+    add("rans_mask_bomb", "9.3", "2^16 values kept of 2^20, more than 32768 times 7 bytes", shard)
     wide = FieldData([[0]], [4], [1.0], [0.0], rans={0: rans_layer([bytes(40)], 1)})
     shard = assemble(schema_of([affine("x", [2**20 + 1])]), [ChunkData({"x": wide})],
                      models={"x": bomb})  # fmt: skip

@@ -29,15 +29,35 @@ def frozen(facts, make):
 
 
 def arrays(plan, samples):
-    """(codes, shape, layer widths) as dsqformat wants them, of (shape, stored width, codes)."""
+    """(codes, shape, layer widths) as dsqformat wants them.
+
+    Samples are (shape, stored width, codes) or, with masks, (..., side of patches, mask).
+    """
     import numpy as np
 
     from dsqformat.coding.layers import layer_widths
 
-    codes = np.array([code for *_, sample in samples for code in sample], "u2")
+    codes = np.array([code for _, _, sample, *_ in samples for code in sample], "u2")
     shape = np.array([shape for shape, *_ in samples], "i8").reshape(len(samples), -1)
-    widths = np.array([width for _, width, _ in samples], "u1")
+    widths = np.array([width for _, width, *_ in samples], "u1")
     return codes, shape, layer_widths(widths, tuple(plan))
+
+
+def patch_masks(samples):
+    """The masks as dsqformat wants them; None where there are none."""
+    import numpy as np
+
+    from dsqformat.coding.rans.masking import PatchMasks
+    from dsqformat.quantize.mask import patch_grid, unpack_mask
+
+    if len(samples[0]) == 3:
+        return None
+    grids = []
+    for shape, _, _, patch, mask in samples:
+        grid = patch_grid(*shape[:2], patch)
+        grids.append(unpack_mask(bytes.fromhex(mask), grid) if mask else np.ones(grid, "?"))
+    shape = np.array([shape for shape, *_ in samples], "i8")
+    return PatchMasks(samples[0][3], grids, shape)
 
 
 def frozen_model(plan, samples):
@@ -46,7 +66,8 @@ def frozen_model(plan, samples):
     def make():
         from dsqformat.coding.rans import fit
 
-        return fit(*arrays(plan, samples), complete=True).to_bytes()
+        masks = patch_masks(samples)
+        return fit(*arrays(plan, samples), masks=masks, complete=True).to_bytes()
 
     return frozen(["model 2", plan, samples], make)
 
@@ -58,7 +79,8 @@ def frozen_segment(model, plan, samples, layer, per_stream):
         from dsqformat.coding.rans import PixelModel, encode_layer
 
         parsed = PixelModel.from_bytes(model)
-        return b"\x02" + encode_layer(parsed, *arrays(plan, samples), layer, per_stream)
+        coded = arrays(plan, samples), layer, per_stream, patch_masks(samples)
+        return b"\x02" + encode_layer(parsed, *coded[0], *coded[1:])
 
     return frozen(["segment 2", model.hex(), plan, samples, layer, per_stream], make)
 

@@ -137,6 +137,17 @@ def patch_rans():
     )  # fmt: skip
 
 
+def patch_rans_masks():
+    masks = [bytes([0b0110]), b"", bytes([0b1011]), bytes([0])]
+    data = patch_data([[5, 4, 2]] * 4, [5] * 4, groups_of(5, 4), 11, patch=3, mask=masks,
+                      counts=[(18, 2), (40, 4), (28, 3), (0, 0)],
+                      rans={0: 2, 1: 4}, id_rans={0: 3})  # fmt: skip
+    return one_field(
+        "patch_rans_masks", "patch masks, ids and codes in coding 2, two layers",
+        patches("x", [5, 4, 2], [3], patch=3), data,
+    )  # fmt: skip
+
+
 def patch_rans_alone():
     fields = [patches(name, [3, 4], [2], patch=2) for name in ("ids", "codes")]
     data = {
@@ -187,6 +198,6 @@ def patch_reduced():
 
 VALID = [
     patch_one_group, patch_three_groups, patch_zstd, patch_65536_groups, patch_masks,
-    patch_rans_by_hand, patch_rans, patch_rans_alone, patch_constant, patch_no_values,
-    patch_reduced,
+    patch_rans_by_hand, patch_rans, patch_rans_masks, patch_rans_alone, patch_constant,
+    patch_no_values, patch_reduced,
 ]  # fmt: skip

@@ -156,7 +156,54 @@ def rans_several_fields():
     )  # fmt: skip
 
 
+def masked(shape, patch, mask, codes):
+    """The codes that a mask keeps, a string of 0 and 1 for each patch; and the mask as bytes."""
+    across, row, channels = -(-shape[1] // patch), shape[1] * shape[2], shape[2]
+    kept = [
+        code
+        for place, code in enumerate(codes)
+        if mask[place // row // patch * across + place % row // channels // patch] == "1"
+    ]
+    return kept, int(mask[::-1], 2).to_bytes(-(-len(mask) // 8), "little")
+
+
+def rans_masks_by_hand():
+    samples = [[1, 2, 3, 4], [7, 9], []]
+    streams = [even_stream(samples[0] + samples[1], 4), b""]
+    data = FieldData(
+        samples, [4] * 3, [0.5] * 3, [0.0] * 3, mask=[b"", bytes([0b1010]), bytes(1)],
+        rans={0: rans_layer(streams, 2, 0, 3)},
+    )  # fmt: skip
+    return valid_vector(
+        "rans_masks_by_hand",
+        "patch masks and the plainest model: what is left out has no symbols",
+        schema_of([affine("x", [2, 2], patch=1)]), [ChunkData({"x": data})],
+        models={"x": builder.model(LayerModel())},
+    )  # fmt: skip
+
+
+def rans_masks():
+    shapes = [[5, 7, 3], [4, 6, 3], [5, 4, 3], [3, 3, 3], [2, 5, 3], [4, 4, 3]]
+    grids = ["010111011010", "111111", "000101", "0000", "111", "0011"]
+    parts = [
+        masked(shape, 2, mask, slope(*shape, 255, seed))
+        for seed, (shape, mask) in enumerate(zip(shapes, grids, strict=True), 50)
+    ]
+    codes, masks = [kept for kept, _ in parts], [mask for _, mask in parts]
+    masks[4] = b""
+    data = FieldData(codes, [8] * 6, [PIXEL] * 6, [0.0] * 6, shape=shapes, mask=masks,
+                     rans={0: 2, 1: 1, 2: 6})  # fmt: skip
+    return valid_vector(
+        "rans_masks",
+        "patch masks on 8-bit pictures in layers 4 | 2 | 2: the first pixel, a first row and "
+        "column, all or nothing left out",
+        schema_of([affine("image", [None, None, 3], [4, 2], "uint8", patch=2)]),
+        [ChunkData({"image": data})],
+    )  # fmt: skip
+
+
 VALID = [
     rans_by_hand, rans_empty_streams, rans_one_layer, rans_three_layers, rans_classes,
     rans_among_codings, rans_lsq_widths, rans_shapes, rans_several_fields,
+    rans_masks_by_hand, rans_masks,
 ]  # fmt: skip

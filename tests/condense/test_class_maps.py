@@ -82,6 +82,34 @@ def test_the_last_feature_map_is_found():
         patch_scores(flat, pictures, 4)
 
 
+def test_maps_before_work_on_tokens_are_none():
+    """Queries have four dimensions too: (n, heads, tokens, width)."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv2d(3, 12, 2, stride=2)
+            self.queries, self.maps = nn.Identity(), nn.Identity()
+            self.mix = nn.Linear(12, 12)
+            self.head = nn.Linear(12, 3)
+            self.grid = False
+
+        def forward(self, values):
+            tokens = self.embed(values).flatten(2).transpose(1, 2)
+            heads = self.queries(tokens.unflatten(2, (3, 4)).transpose(1, 2))
+            tokens = self.mix(tokens + heads.transpose(1, 2).flatten(2))
+            if self.grid:
+                tokens = self.maps(tokens.transpose(1, 2).unflatten(2, (4, 4))).flatten(2).mT
+            return self.head(tokens.mean(1))
+
+    pictures = striped_set(4, side=8)
+    proxy = make_proxy(pictures, Attention())
+    with pytest.raises(ModelError, match="as networks on tokens never do"):
+        patch_scores(proxy, pictures, 4)
+    proxy.network.grid = True
+    assert find_map_layer(proxy, next(pictures.batches(2))) == "network.maps"
+
+
 def test_maps_point_at_what_tells_the_class():
     """A square of the class's colour on noise: its patches must score above the others."""
     rng = np.random.default_rng(0)

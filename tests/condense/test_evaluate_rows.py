@@ -11,12 +11,11 @@ pytest.importorskip("pyarrow")
 
 from PIL import Image
 
-from dsqformat import open_dataset
+from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.condense.evaluate import picture_files
 from dsqformat.condense.evaluate.baselines import Baseline, make_baseline, parse_baseline
 from dsqformat.condense.evaluate.labelled_pictures import (
     LabelledPictures,
-    balanced_rows,
     check_same_task,
     facts_of,
 )
@@ -160,16 +159,20 @@ def test_a_folder_is_a_source(tmp_path):
 # Baselines -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 12, 19, 20])
-def test_coresets_have_as_many_of_each_class_as_there_are(count):
+@pytest.mark.parametrize(
+    ("fraction", "counts"),
+    [("0.1", [1, 1, 0]), ("0.3", [2, 2, 2]), ("0.65", [6, 5, 2]), ("0.95", [9, 8, 2]),
+     ("1", [10, 8, 2])],
+)  # fmt: skip
+def test_coresets_have_as_many_of_each_class_as_there_are(fraction, counts):
     labels = np.array([0] * 10 + [1] * 8 + [2] * 2)
-    rows = balanced_rows(labels, count, np.random.default_rng(0))
-    assert len(np.unique(rows)) == len(rows) == count
-    counts = np.bincount(labels[rows], minlength=3)
-    full = counts == [10, 8, 2]
-    rest = counts[~full]
-    assert not len(rest) or rest.max() - rest.min() <= 1
-    assert not full.any() or not len(rest) or counts[full].min() <= rest.max() + 1 or counts[2] == 2
+    pictures = np.arange(20, dtype="u1").reshape(20, 1, 1, 1)
+    source = LabelledPictures("made", pictures, labels)
+    made = make_baseline(parse_baseline(f"uint8:{fraction}"), source, None, ignore)
+    found = made.open()(0).pictures
+    assert np.bincount(found.labels, minlength=3).tolist() == counts
+    assert len(np.unique(found.pictures)) == len(found) == made.sample_count
+    assert (found.labels == labels[found.pictures.ravel()]).all()
 
 
 def test_coresets_are_drawn_by_the_seed():
@@ -270,8 +273,13 @@ def test_pictures_of_different_sizes(tmp_path):
         folder = tmp_path / "f" / f"class{number}"
         folder.mkdir(parents=True)
         Image.fromarray(np.zeros((side, side, 3), "u1")).save(folder / "a.png")
-    with pytest.raises(SourceError, match="different sizes"):
+    with pytest.raises(SourceError, match=r"f: pictures of different .* --resize N --crop N"):
         load_pictures(str(tmp_path / "f"), Reading(), ignore)
+    with DatasetWriter(tmp_path / "d", fields=FieldSpec("affine", shape=(None, None, 3))) as writer:
+        for number, side in enumerate((8, 9)):
+            writer.write({"image": np.zeros((side, side, 3), "u1"), "label": number})
+    with pytest.raises(SourceError, match=r"/d: .*pictures of different .* --resize N --crop N"):
+        load_pictures(str(tmp_path / "d"), Reading(), ignore)
 
 
 def test_too_few_pictures():

@@ -140,14 +140,15 @@ def test_any_module_and_float_pictures():
     assert (bytes_in.logits == floats_in.logits).all()
 
 
-@pytest.mark.parametrize("options", [None, TrainingOptions(epochs=1, batch_size=16)])
-def test_networks_repeated_for_grand(options):
+@pytest.mark.parametrize("trained", [False, True])
+def test_networks_repeated_for_grand(trained):
     pictures = striped_set(20)
-    batches = list(repeated_outputs(pictures, repeats=3, options=options))
+    options = TrainingOptions(epochs=1, batch_size=16)
+    batches = list(repeated_outputs(pictures, repeats=3, options=options, trained=trained))
     assert [batch.epoch for batch in batches] == [0, 1, 2]
     assert all((batch.indices == np.arange(20)).all() for batch in batches)
     assert (batches[0].logits != batches[1].logits).any()
-    again = list(repeated_outputs(pictures, repeats=2, options=options))
+    again = list(repeated_outputs(pictures, repeats=2, options=options, trained=trained))
     assert (again[1].logits == batches[1].logits).all()
 
 
@@ -179,6 +180,7 @@ def test_resnet18_has_the_size_of_the_papers(side):
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.Softmax(1)), "last linear layer is"),
         (nn.Sequential(nn.Conv2d(3, 3, 8), nn.Flatten()), "has no nn.Linear"),
         (nn.Conv2d(3, 3, 3), "expected logits"),
+        (nn.Conv2d(3, 3, 9), "Conv2d cannot take pictures of 8x8: .*another size"),
     ],
 )
 def test_networks_that_cannot_serve(network, message):
@@ -211,14 +213,6 @@ def test_a_network_of_another_precision():
 def test_names_of_networks():
     with pytest.raises(ModelError, match="small-resnet, resnet18, timm:NAME"):
         build_network("resnet19", 3, 10)
-
-
-def test_timm_by_name():
-    pytest.importorskip("timm")
-    proxy = make_proxy(striped_set(6, side=32), "timm:resnet10t")
-    assert proxy.outputs(torch.zeros(2, 3, 32, 32))[1].shape == (2, 3)
-    with pytest.raises(ModelError, match="has no model"):
-        build_network("timm:no_such_network", 3, 10)
 
 
 def test_without_timm_the_line_says_what_to_install():

@@ -1,6 +1,8 @@
 """Recipes carried out: every shipped one, resumed, rebuilt bit by bit, and refused."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from dsqformat.errors import (
 from dsqformat.quantize.mask import pixel_mask
 from dsqformat.recipes import condense, shipped_names
 from dsqformat.recipes.measures import stored_numbers
-from dsqformat.recipes.recipe import Quantize
+from dsqformat.recipes.stage_options import Quantize
 from dsqformat.recipes.stages import writing
 from dsqformat.recipes.work_directory import WorkDirectory
 from dsqformat.reconstruct import fill_harmonic, fill_mean
@@ -34,6 +36,7 @@ from dsqformat.select import (
     make_bins,
     write_scores,
 )
+from dsqformat.sources import PictureOptions
 from proxies import TinyNetwork, striped_pictures
 from recipe_runs import COUNT, SIDE, SMALL, small_run, write_source
 
@@ -73,9 +76,8 @@ def test_every_shipped_recipe_runs_to_the_end(tmp_path, source, work, name):
     assert said["recipe"]["name"] == name
     assert [s["digest"] for s in said["stages"]] == [s.digest for s in outcome.stages]
     # Labels stay with their pictures.
-    numbers = stored_numbers(
-        np.asarray(stage(outcome, "bits").array("setting")), block=name == "budget", seed=0
-    )
+    stored = np.asarray(stage(outcome, "bits").array("setting")) > 0
+    numbers = stored_numbers(stored | (name == "budget"), seed=0)
     kept = np.arange(COUNT)
     if "select" in [s.name for s in outcome.stages]:
         kept = np.asarray(stage(outcome, "select").array("kept"))
@@ -116,7 +118,7 @@ def test_masks_leave_visible_pixels_as_they_were(tmp_path, source, work):
     masks = np.asarray(stage(outcome, "mask").array("masks"))
     assert masks.shape == (30, 4, 4)
     assert (masks.sum(axis=(1, 2)) == 12).all()
-    numbers = stored_numbers(np.full(30, 8), block=False, seed=0)
+    numbers = stored_numbers(np.ones(30, "?"), seed=0)
     seen = 0
     with open_dataset(tmp_path / "d") as dataset:
         assert dataset.schema.field("image").patch == 4
@@ -345,6 +347,42 @@ def test_features_and_scores_of_files_need_no_network(tmp_path, work):
     np.testing.assert_allclose(found, np.sort(values[kept]), rtol=1e-6)
 
 
+def test_what_needs_no_network_needs_no_torch(tmp_path):
+    source = write_source(tmp_path / "x.npz", count=30)
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(30, 8)).astype("f4"))
+    write_scores(tmp_path / "s.npz", ScoreTable(30, {"mine": np.arange(30.0)}))
+    settings = [
+        "scores.score=file",
+        f"scores.file={tmp_path / 's.npz'}",
+        "scores.column=mine",
+        "features.kind=file",
+        f"features.file={tmp_path / 'f.npy'}",
+        "select.method=bins",
+        "select.bins=2",
+        "mask.importance=sobel",
+        "sensitivity.engine=distortion",
+        "bits.mode=two-level",
+        "quantize.coding=zstd",
+    ]
+    script = """if True:
+        import sys
+        sys.modules["torch"] = None  # as if it were not installed
+        from dsqformat.recipes import condense
+        outcome = condense(*sys.argv[1:3], "lsq-fixed", settings=sys.argv[3:])
+        print([stage.name for stage in outcome.stages])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, source, tmp_path / "d", *settings],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    stages = ["staging", "scores", "features", "select", "mask", "sensitivity", "bits"]
+    assert done.stdout.strip() == str(stages)
+
+
 def test_samples_of_any_kind_travel_raw(tmp_path, work):
     rng = np.random.default_rng(1)
     texts = rng.integers(97, 123, (40, 24)).astype("i4")
@@ -438,8 +476,17 @@ def test_pictures_of_different_sizes_need_no_network(tmp_path, work):
     assert outcome.report["fidelity"]["psnr"] > 45
     with open_dataset(tmp_path / "d") as dataset:
         assert dataset.by_key("class1/03.png")["label"] == 1
-    with pytest.raises(SourceError, match="--resize and --crop"):
+    limit = ["bits.bytes_per_sample=0", "bits.total='20kB'"]
+    budget = small_run(tmp_path / "in", tmp_path / "b", "budget", *limit, work=work)
+    assert (budget.sample_count, budget.total_nbytes <= 20_000) == (12, True)
+    with pytest.raises(SourceError, match=r"field 'image': .* sizes, .* --resize N --crop N"):
         small_run(tmp_path / "in", tmp_path / "e", "lsq-adaptive-8-0", work=work)
+    # What the message advises is a way out.
+    one_size = PictureOptions(resize=10, crop=10)
+    scaled = small_run(
+        tmp_path / "in", tmp_path / "e", "lsq-adaptive-8-0", work=work, pictures=one_size
+    )
+    assert scaled.kept_count == 12
 
 
 # Refusals --------------------------------------------------------------------------------------
@@ -546,7 +593,8 @@ def test_columns_are_checked_before_anything_is_run():
 
 
 def test_condense_takes_a_recipe_as_data(tmp_path, source, work):
-    from dsqformat.recipes.recipe import Bits, Recipe
+    from dsqformat.recipes import Recipe
+    from dsqformat.recipes.stage_options import Bits
 
     recipe = Recipe(name="mine", bits=Bits(bits=4), quantize=Quantize(quantizer="affine"))
     # Coding auto: pixels are modelled.

@@ -11,7 +11,7 @@ from dsqformat.canonical import canonical_json
 from dsqformat.errors import DatasetError, RecipeError
 from dsqformat.recipes import Recipe, load_recipe, parse_recipe, shipped_names
 from dsqformat.recipes.parsing import recorded_recipe
-from dsqformat.recipes.recipe import Bits, Mask, Select
+from dsqformat.recipes.stage_options import Bits, Mask, Select
 
 EXPECTED = [
     "adq-bins",

@@ -76,6 +76,19 @@ def test_the_text_holds_the_same(tmp_path, dsq):
         assert text in done.out
 
 
+def test_origins_of_many_words_are_told_in_few(tmp_path, dsq):
+    recipe = {"recipe": {"name": "dq", "seed": 0}, "stages": [{"stage": "bits"}] * 40}
+    origin = {"condense": recipe, "other": {"numbers": list(range(200))}, "plain": "words"}
+    with DatasetWriter(tmp_path / "d", provenance=origin) as writer:
+        writer.write({"image": np.zeros((4, 4, 3), "u1")})
+    line = next(row for row in dsq("info", tmp_path / "d").out.splitlines() if "made of" in row)
+    assert line.startswith("made of")
+    assert "condense dq, other {'numbers'" in line
+    assert "plain words" in line
+    assert len(line) < 200
+    assert dsq("info", tmp_path / "d", "--json").json["provenance"].items() >= origin.items()
+
+
 def test_a_single_shard(tmp_path, dsq):
     path = write(tmp_path / "d")
     shards = sorted((path / "blobs").glob("*.dsq"))

@@ -15,6 +15,7 @@ from dsqformat import DatasetWriter, FieldSpec, open_dataset
 from dsqformat.coding.rans import fitting, segment
 from dsqformat.coding.rans.fitting import fit
 from dsqformat.coding.rans.geometry import grid_of
+from dsqformat.coding.rans.masking import PatchMasks, gathered, spread_out
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.rans.segment import decode_layer, encode_layer
 from dsqformat.errors import CorruptShardError, UnsupportedFeatureError
@@ -93,6 +94,93 @@ def test_layers_come_back_and_numpy_agrees(case, per_stream, class_values, monke
         np.testing.assert_array_equal(known, codes)
     for i, known in enumerate(results):
         np.testing.assert_array_equal(known, results[i % len(data)])
+
+
+# Shapes, bits, plan and side of patches.
+MASKED = [
+    ([(9, 7, 3)] * 6, [8] * 6, [], 2),
+    ([(9, 7, 3)] * 5, [8] * 5, [4, 2], 4),
+    ([(5, 6)] * 4 + [(3, 2), (1, 1), (0, 3)], [2, 3, 4, 1, 6, 5, 5], [2], 1),
+    ([(4, 3, 2, 3), (2, 5, 1, 3)], [7, 5], [3], 2),
+    ([(4, 3, 6)] * 3, [6, 6, 5], [4, 1], 1),
+    ([(3, 4, 3)] * 36, [8] * 36, [2, 2, 2], 1),
+]
+
+
+def random_masks(shape, patch, seed=0):
+    """Masks that leave out some patches of most samples, none of some, and all of others."""
+    rng = np.random.default_rng(seed)
+    grids = [(-(-height // patch), -(-width // patch)) for height, width, *_ in shape.tolist()]
+    shares = rng.choice([0.0, 0.3, 0.6, 1.0], len(shape), p=[0.1, 0.2, 0.5, 0.2])
+    drawn = zip(grids, shares, strict=True)
+    return PatchMasks(patch, [rng.random(grid) < share for grid, share in drawn], shape)
+
+
+@pytest.mark.parametrize("case", range(len(MASKED)))
+@pytest.mark.parametrize("per_stream", [1, 3])
+def test_masked_layers_come_back_and_numpy_agrees(case, per_stream, monkeypatch):
+    monkeypatch.setattr(fitting, "CLASS_VALUES", 50)
+    shapes, bits, plan, patch = MASKED[case]
+    whole, shape = pictures(shapes, bits)
+    masks = random_masks(shape, patch)
+    grid = grid_of(shape)
+    codes = gathered(whole, masks.kept, grid.channels)
+    assert 0 < len(codes) < len(whole)
+    width = widths(bits, plan)
+    model = fit(codes, shape, width, masks=masks, complete=True)
+    results = []
+    for kernels in [*compiled_kernels(), plain]:
+        monkeypatch.setattr(segment, "kernels", kernels)
+        monkeypatch.setattr(fitting, "kernels", kernels)
+        assert fit(codes, shape, width, masks=masks, complete=True).to_bytes() == model.to_bytes()
+        known = None
+        for layer in range(width.shape[1]):
+            data = encode_layer(model, codes, shape, width, layer, per_stream, masks)
+            known = decode_layer(model, data, known, shape, width, layer, masks=masks)
+            results.append((data, known.tolist()))
+        np.testing.assert_array_equal(known, codes)
+    for i, found in enumerate(results):
+        assert found == results[i % width.shape[1]]
+
+
+def test_what_is_left_out_costs_nothing_and_teaches_nothing():
+    whole, shape = pictures([(8, 8, 3)] * 6, [8] * 6)
+    masks = random_masks(shape, 4)
+    kept = masks.kept
+    codes, width = gathered(whole, kept, 3), widths([8] * 6, [])
+    spoilt = np.where(np.repeat(kept, 3) > 0, whole, 255).astype("u2")
+    assert (gathered(spoilt, kept, 3) == codes).all()
+    model = fit(codes, shape, width, masks=masks, complete=True)
+    masked = encode_layer(model, codes, shape, width, 0, 6, masks)
+    everything = fit(whole, shape, width, complete=True)
+    assert len(masked) < 0.8 * len(encode_layer(everything, whole, shape, width, 0, 6))
+
+
+@given(case=st.integers(0, len(MASKED) - 1), seed=st.integers(0, 99), above=st.integers(0, 4))
+def test_copies_from_the_left_are_those_of_the_spec(case, seed, above):
+    shapes, bits, _, patch = MASKED[case]
+    whole, shape = pictures(shapes, bits, seed)
+    masks, grid = random_masks(shape, patch, seed), grid_of(shape)
+    kept = masks.kept
+    known = np.minimum(np.array(bits), above)
+    top = whole >> np.repeat(np.array(bits) - known, grid.counts).astype("u2")
+    found = spread_out(gathered(top, kept, grid.channels), kept, grid, known)
+    expected, at = [], 0
+    for height, row, bit_count in zip(
+        grid.heights, grid.widths * grid.channels, known, strict=True
+    ):
+        rows = []
+        for place in range(at, at + int(height * row)):
+            x, y, here = (place - at) % row, (place - at) // row, len(rows)
+            if not len(kept) or kept[place // grid.channels]:
+                rows.append(int(top[place]))
+            elif x >= grid.channels:
+                rows.append(rows[here - grid.channels])
+            else:
+                rows.append(rows[here - row] if y else (1 << int(bit_count)) // 2)
+        expected += rows
+        at += len(rows)
+    assert found.tolist() == expected
 
 
 @pytest.mark.parametrize("case", [1, 2, 3])

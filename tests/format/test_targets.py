@@ -112,6 +112,15 @@ def test_real_values_have_sizes_too(tmp_path):
     check_size(tmp_path / "d", writer, 85 * COUNT)
 
 
+def test_a_size_counts_files_that_were_added(tmp_path):
+    with DatasetWriter(
+        tmp_path / "d", fields={"image": FieldSpec("block")}, target=TotalNbytes(90_000)
+    ) as writer:
+        writer.write_batch({"image": pictures(), "label": np.arange(COUNT)})
+        writer.add_blob("weights", bytes(20_000), "application/octet-stream", "bin")
+    check_size(tmp_path / "d", writer, 90_000)
+
+
 def test_the_same_samples_make_the_same_snapshot(tmp_path):
     first, again = (
         write(tmp_path / name, FieldSpec("block"), NbytesPerSample(70), pictures()[:300])

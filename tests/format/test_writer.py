@@ -133,6 +133,26 @@ def test_the_report_counts_every_byte_of_the_folder(tmp_path):
     assert writer.report.source_nbytes == 300 * 3072
 
 
+def test_the_report_counts_files_that_were_added(tmp_path):
+    path, weights = tmp_path / "d", tmp_path / "weights.bin"
+    weights.write_bytes(bytes(range(256)) * 40)
+    with DatasetWriter(path) as writer:
+        writer.write({"x": PICTURE, "label": 1})
+        writer.add_blob("reconstructor", weights, "application/octet-stream", "bin")
+        writer.add_blob("licence", b"to be used by all", "text/plain", "txt")
+        # The same content is the same file.
+        writer.add_blob("weights", weights, "application/octet-stream", "bin")
+    files = {p: p.stat().st_size for p in path.rglob("*") if p.is_file()}
+    assert writer.report.other_blob_nbytes == 10_240 + 17
+    assert writer.report.total_nbytes == sum(files.values())
+    # Appending keeps them, and writes none of them anew.
+    with DatasetWriter(path, mode="append") as more:
+        more.write({"x": PICTURE + 1, "label": 2})
+        more.add_blob("note", b"two", "text/plain", "txt")
+    new = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p not in files)
+    assert more.report.total_nbytes == new + (path / "dataset.json").stat().st_size
+
+
 def test_declared_columns_and_names(tmp_path):
     columns = [Column("label", "int64", ("cat", "dog")), Column("score", "float32")]
     with DatasetWriter(tmp_path / "d", columns=columns) as writer:

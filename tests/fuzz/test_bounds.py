@@ -103,6 +103,10 @@ REFUSED = {
         [(1, 1, 1), *[(1 << 14, 1 << 14, 0)] * 4095], [b""], masks=[b"\1", *[b""] * 4095],
         model=groups_of(1, 2), width=2,
     ),
+    "rans: all of 2^28 pixels is left out in one byte but of one sample": lambda: claim(
+        field_of("affine", patch=1 << 14, dims=2), [WHOLE, (1, 1)], [STREAM],
+        masks=[b"\0", b"\1"], model=model_of(8, 1),
+    ),
     "dimensions whose product leaves 64 bits": lambda: claim(
         Field("x", "uint8", (None,) * 8, "affine"), [(1 << 28,) * 8], [b"\0"]
     ),

@@ -21,6 +21,7 @@ from dsqformat.coding.rans.geometry import (
     symbol_count,
 )
 from dsqformat.coding.rans.layer_model import MAX_WEIGHT, LayerModel
+from dsqformat.coding.rans.masking import ALL_KEPT, PatchMasks, spread_out
 from dsqformat.coding.rans.model import MAX_CONFIGS, PixelModel
 from dsqformat.coding.rans.segment import LayerCodes, layer_codes, scratch
 from dsqformat.kernels.plain_layout import ENERGY, LEVELS
@@ -51,6 +52,7 @@ def fit(
     shape: NDArray[np.int64],
     layer_width: NDArray[np.uint8],
     *,
+    masks: PatchMasks | None = None,
     complete: bool = False,
 ) -> PixelModel:
     """Fit the model of a field to some of its samples.
@@ -59,9 +61,11 @@ def fit(
     looked at, until there are as many.
 
     Args:
-        codes: uint16, all samples after one another, complete codes.
+        codes: uint16, all samples after one another, complete codes; of masked samples those that
+            are kept.
         shape: int64, shape (n, rank), dimensions of each sample.
         layer_width: uint8, shape (n, layers), bits of each layer; their sum is the stored width.
+        masks: what is left out; None: nothing.
         complete: True if the model will code nothing but these samples: rarer symbols then cost
             nothing, and other samples may turn out not to be codable.
 
@@ -70,11 +74,13 @@ def fit(
             nothing to code.
     """
     grid = grid_of(shape)
-    if codes.shape != (int(grid.counts.sum()),) or len(layer_width) != len(grid):
-        raise ValueError(f"{codes.shape} codes, {len(layer_width)} widths for {len(grid)} samples")
+    if len(layer_width) != len(grid):
+        raise ValueError(f"{len(layer_width)} widths for {len(grid)} samples")
+    kept = ALL_KEPT if masks is None else masks.kept
+    codes = spread_out(codes, kept, grid, layer_width.sum(axis=1))
     whole = complete and len(codes) <= TABLE_VALUES
     if len(codes) > TABLE_VALUES:
-        codes, grid = _bands(codes, grid)
+        codes, kept, grid = _bands(codes, kept, grid)
         layer_width = layer_width[: len(grid)]
     layers: list[LayerModel] = []
     for layer in range(layer_width.shape[1]):
@@ -83,7 +89,7 @@ def fit(
         for above, bits in pairs:
             if bits and (above, bits) not in {(done.above, done.bits) for done in layers}:
                 wanted = (known == above) & (layer_width[:, layer] == bits)
-                chosen = layer_codes(codes, grid, layer_width, layer).only(wanted)
+                chosen = layer_codes(codes, grid, layer_width, layer, kept).only(wanted)
                 layers.append(_fit_layer(chosen, above, bits, complete=whole))
     if not layers or len(layers) > MAX_CONFIGS:
         raise ValueError(f"{len(layers)} kinds of layer, expected 1 to {MAX_CONFIGS}")
@@ -91,7 +97,9 @@ def fit(
     return PixelModel(grid.channels, tuple(layers))
 
 
-def _bands(codes: NDArray[np.uint16], grid: Grid) -> tuple[NDArray[np.uint16], Grid]:
+def _bands(
+    codes: NDArray[np.uint16], kept: NDArray[np.uint8], grid: Grid
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8], Grid]:
     """Return some rows of the first samples, at most about TABLE_VALUES values."""
     heights = np.minimum(grid.heights, BAND_ROWS)
     used = np.cumsum(heights * grid.widths * grid.channels)
@@ -102,8 +110,12 @@ def _bands(codes: NDArray[np.uint16], grid: Grid) -> tuple[NDArray[np.uint16], G
         row = int(grid.widths[i]) * grid.channels
         top = int((i + 1) * GOLDEN % 1.0 * (int(grid.heights[i] - heights[i]) + 1))
         begin = int(starts[i]) + top * row
-        parts.append(codes[begin : begin + int(heights[i]) * row])
-    return np.concatenate(parts), Grid(heights[:count], grid.widths[:count], grid.channels)
+        parts.append(slice(begin, begin + int(heights[i]) * row))
+    if len(kept):
+        by = grid.channels
+        kept = np.concatenate([kept[part.start // by : part.stop // by] for part in parts])
+    found = np.concatenate([codes[part] for part in parts])
+    return found, kept, Grid(heights[:count], grid.widths[:count], grid.channels)
 
 
 def _fit_layer(source: LayerCodes, above: int, bits: int, *, complete: bool) -> LayerModel:
@@ -132,7 +144,7 @@ def _fit_layer(source: LayerCodes, above: int, bits: int, *, complete: bool) -> 
 
 def _trace(source: LayerCodes, model: LayerModel, *, watch: bool = False) -> tuple[Any, ...]:
     tables = PixelModel(source.grid.channels, (model,)).kernel_tables
-    count = len(source.codes)
+    count = source.coded_count
     contexts, symbols = np.empty(count, "i4"), np.empty(count, "u1")
     extras = np.empty(count, "u2")
     pixels = count // source.grid.channels
@@ -161,6 +173,7 @@ def _trace(source: LayerCodes, model: LayerModel, *, watch: bool = False) -> tup
         extras,
         seen,
         every,
+        source.kept,
     )
     return contexts, symbols, extras, seen
 
@@ -182,7 +195,7 @@ def _fit_weights(source: LayerCodes, model: LayerModel) -> LayerModel:
     channels = source.grid.channels
     seen = _trace(source, model, watch=True)[3]
     most = MAX_CLASSES if model.above else MAX_FIRST_CLASSES
-    classes = int(np.clip(len(source.codes) // CLASS_VALUES, 1, most))
+    classes = int(np.clip(source.coded_count // CLASS_VALUES, 1, most))
     activity = seen[::channels, ACTIVITY]
     borders = np.empty(0, "i8")
     if classes > 1:

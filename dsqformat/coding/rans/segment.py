@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dsqformat import kernels
 from dsqformat.coding.rans.geometry import Grid, grid_of
+from dsqformat.coding.rans.masking import ALL_KEPT, PatchMasks, gathered, spread_out
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.streams import pack_lengths, parse_lengths
 from dsqformat.errors import CorruptShardError
@@ -35,31 +36,45 @@ class LayerCodes:
         codes: uint16, all samples after one another.
         grid: where they stand.
         first: int64, shape (n,), the first value of each sample.
+        kept: uint8, for each pixel whether it is kept; empty if all are.
     """
 
     codes: NDArray[np.uint16]
     grid: Grid
     first: NDArray[np.int64]
+    kept: NDArray[np.uint8]
+
+    @property
+    def coded_count(self) -> int:
+        """Values that are kept."""
+        return int(self.kept.sum()) * self.grid.channels if len(self.kept) else len(self.codes)
 
     def only(self, wanted: NDArray[np.bool_]) -> LayerCodes:
         """Return some of the samples."""
         counts = self.grid.counts
         grid = Grid(self.grid.heights[wanted], self.grid.widths[wanted], self.grid.channels)
         codes = self.codes[np.repeat(wanted, counts)]
-        return LayerCodes(codes, grid, _starts(grid.counts))
+        kept = self.kept
+        if len(kept):
+            kept = kept[np.repeat(wanted, counts // self.grid.channels)]
+        return LayerCodes(codes, grid, _starts(grid.counts), kept)
 
 
 def layer_codes(
-    codes: NDArray[np.uint16], grid: Grid, layer_width: NDArray[np.uint8], layer: int
+    codes: NDArray[np.uint16],
+    grid: Grid,
+    layer_width: NDArray[np.uint8],
+    layer: int,
+    kept: NDArray[np.uint8] = ALL_KEPT,
 ) -> LayerCodes:
-    """Return codes without the bits below a layer."""
+    """Return codes of whole grids without the bits below a layer."""
     below = layer_width[:, layer + 1 :].sum(axis=1, dtype="u2")
     counts = grid.counts
     if codes.shape != (int(counts.sum()),):
         raise ValueError(f"codes of shape {codes.shape}, expected ({int(counts.sum())},)")
     shift: Any = below[0] if len(below) and (below == below[0]).all() else np.repeat(below, counts)
     top = np.right_shift(codes, shift).astype("u2", copy=False)
-    return LayerCodes(np.ascontiguousarray(top), grid, _starts(counts))
+    return LayerCodes(np.ascontiguousarray(top), grid, _starts(counts), kept)
 
 
 def encode_layer(
@@ -69,16 +84,19 @@ def encode_layer(
     layer_width: NDArray[np.uint8],
     layer: int,
     samples_per_stream: int,
+    masks: PatchMasks | None = None,
 ) -> bytes:
     """Code one layer of the samples of a chunk.
 
     Args:
         model: of the field.
-        codes: uint16, all samples after one another, complete codes.
+        codes: uint16, all samples after one another, complete codes; of masked samples those that
+            are kept.
         shape: int64, shape (n, rank), dimensions of each sample, 1 to 4096 samples.
         layer_width: uint8, shape (n, layers), bits of each layer.
         layer: which one.
         samples_per_stream: R, 1 to 4096.
+        masks: what is left out; None: nothing.
 
     Returns:
         The data of coding 2, without the coding byte.
@@ -87,12 +105,15 @@ def encode_layer(
         ValueError: the model cannot code these samples, or the arguments do not fit together;
             store the segment in another coding.
     """
-    source = layer_codes(codes, grid_of(shape), layer_width, layer)
+    grid = grid_of(shape)
+    kept = ALL_KEPT if masks is None else masks.kept
+    whole = spread_out(codes, kept, grid, layer_width.sum(axis=1))
+    source = layer_codes(whole, grid, layer_width, layer, kept)
     config = _configs(model, source.grid, layer_width, layer)
     if not 1 <= samples_per_stream <= MAX_SAMPLES or not 1 <= len(config) <= MAX_SAMPLES:
         raise ValueError(f"{len(config)} samples, {samples_per_stream} per stream: not 1 to 4096")
     tables = model.kernel_tables
-    coded = np.where(config >= 0, source.grid.counts, 0)
+    coded = np.where(config >= 0, _kept_counts(grid, kept), 0)
     values = int(coded.sum())
     stream_end = np.cumsum(np.add.reduceat(coded, np.arange(0, len(coded), samples_per_stream)))
     contexts, symbols = np.empty(values, "i4"), np.empty(values, "u1")
@@ -118,6 +139,7 @@ def encode_layer(
         extras,
         np.empty((0, 1), "i4"),
         1,
+        kept,
     )
     out = np.empty(5 * values + 4 * len(stream_end) + 8, "u1")
     lengths = np.empty(len(stream_end), "i8")
@@ -144,6 +166,7 @@ def decode_layer(
     layer: int,
     what: str = "layer",
     *,
+    masks: PatchMasks | None = None,
     threads: int = 1,
 ) -> NDArray[np.uint16]:
     """Undo `encode_layer`.
@@ -157,6 +180,7 @@ def decode_layer(
         layer_width: uint8, shape (n, layers), bits of each layer.
         layer: which one.
         what: name of the layer for error messages.
+        masks: what is left out; None: nothing.
         threads: the streams are divided among so many threads; compiled kernels run in parallel.
 
     Returns:
@@ -175,12 +199,17 @@ def decode_layer(
     values = int(counts.sum())
     if values > MAX_EXPANSION * len(data):
         raise CorruptShardError(f"{what}: {values} values cannot come from {len(data)} bytes")
-    codes = _checked_coarse(coarse, counts, layer_width, layer)
     per_stream, ends, streams = parse_lengths(data, len(config), what)
+    kept = ALL_KEPT if masks is None else masks.kept
+    codes = _checked_coarse(coarse, _kept_counts(grid, kept), layer_width, layer)
+    if coarse is None:
+        codes = np.zeros(values, "u2")
+    else:
+        codes = spread_out(codes, kept, grid, layer_width[:, :layer].sum(axis=1))
     _ = model.kernel_tables  # made here, before threads would each make them
     # Two bytes more, for reading ahead.
     streams = np.concatenate([streams, np.zeros(2, "u1")])
-    job = _Job(model, streams, ends, per_stream, codes, _starts(counts), grid, config)
+    job = _Job(model, streams, ends, per_stream, codes, _starts(counts), grid, config, kept)
     parts = job.parts(threads)
     if len(parts) == 1:
         fault = job.run(parts[0])
@@ -189,7 +218,7 @@ def decode_layer(
             fault = max(pool.map(job.run, parts))
     if fault >= 0:
         raise CorruptShardError(f"{what}: the stream of sample {fault} does not decode")
-    return codes
+    return gathered(codes, kept, grid.channels)
 
 
 @dataclass(frozen=True)
@@ -204,6 +233,7 @@ class _Job:
     first: NDArray[np.int64]
     grid: Grid
     config: NDArray[np.int32]
+    kept: NDArray[np.uint8]
 
     def parts(self, threads: int) -> list[slice]:
         """Divide the streams into parts of about as many bytes, at most one per thread."""
@@ -254,6 +284,7 @@ class _Job:
             tables.ranges,
             np.empty(3 * LANES, "i8"),
             *scratch(grid, min(LANES, part.stop - part.start)),
+            self.kept,
         )
         return fault if fault < 0 else fault + rows.start
 
@@ -276,6 +307,17 @@ def scratch(grid: Grid, lanes: int) -> tuple[NDArray[np.int16], NDArray[np.int32
     sums = ((8 if channels > 2 else 4) + channels + 2) * width + 4
     pairs = -(-lanes // 4) * 4 * (width + 2) * channels
     return np.empty(lanes * ROWS * stride, "i2"), np.empty(lanes * sums + pairs, "i4")
+
+
+def _kept_counts(grid: Grid, kept: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the values of each sample that are kept, int64, shape (n,)."""
+    if not len(kept):
+        return grid.counts
+    pixels = grid.counts // grid.channels
+    before = np.concatenate([[0], np.cumsum(kept, dtype="i8")])
+    ends = np.cumsum(pixels)
+    counts: NDArray[np.int64] = (before[ends] - before[ends - pixels]) * grid.channels
+    return counts
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,18 +13,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.evaluate.labelled_pictures import (
     LabelledPictures,
     TrainingData,
-    balanced_rows,
 )
-from dsqformat.condense.evaluate.loading import OnProgress
 from dsqformat.condense.evaluate.picture_files import (
     FILE_KINDS,
     best_quality,
@@ -33,13 +33,16 @@ from dsqformat.condense.evaluate.picture_files import (
     encoder_version,
 )
 from dsqformat.errors import SourceError
+from dsqformat.select import random_coreset
 
 UINT8: Final = "uint8"
 KINDS: Final = (UINT8, *FILE_KINDS)
 _FRACTION: Final = re.compile(r"(?:0?\.[0-9]{1,9}|[01](?:\.0*)?)")
 _QUALITY: Final = re.compile(r"[0-9]{1,3}")
 _LABELLED: Final = re.compile(rf"([^=:]+)=((?:{'|'.join(KINDS)}):.*)", re.DOTALL)
-_CORESET_STREAM: Final = 17
+
+# To be raised when a seed draws other pictures, so that older results are not reused.
+_DRAW: Final = 2
 
 # From the seed of a run to its pictures.
 Load = Callable[[int], TrainingData]
@@ -134,7 +137,9 @@ def make_baseline(
     count = round(baseline.fraction * len(source))
     if count < 2:
         raise SourceError(f"baseline {baseline.label!r}: {count} pictures; training needs 2")
-    identity = {"kind": baseline.kind, "fraction": baseline.fraction}
+    identity: dict[str, Any] = {"kind": baseline.kind, "fraction": baseline.fraction}
+    if count < len(source):
+        identity["draw"] = _DRAW
     if baseline.kind == UINT8:
         return MadeBaseline(count, identity, lambda: partial(_coreset, source, count))
     if source.pictures.dtype != np.uint8 or source.channels not in (1, 3):
@@ -148,11 +153,9 @@ def make_baseline(
 
 
 def _chosen(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return the pictures of a seed; all, in their order, where none is left out."""
-    if count == len(labels):
-        return np.arange(count)
-    rng = np.random.default_rng([_CORESET_STREAM, seed])
-    return balanced_rows(labels, count, rng)
+    """Return the pictures of a seed: as many of each class, as far as they suffice."""
+    share = Fraction(count, len(labels))
+    return random_coreset(len(labels), share, labels, balance="equal", seed=seed)
 
 
 def _coreset(source: LabelledPictures, count: int, seed: int) -> TrainingData:

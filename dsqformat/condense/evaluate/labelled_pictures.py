@@ -76,34 +76,6 @@ class TrainingData:
     setting: str = ""
 
 
-def balanced_rows(
-    labels: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Choose pictures at random, as many of each class as there are enough of.
-
-    Args:
-        labels: classes, shape (n,).
-        count: pictures to choose, 1 to n.
-        rng: draws them.
-
-    Returns:
-        Rising positions, int64, shape (count,). Where the classes cannot all have the same number,
-        those that the generator puts first get one more.
-
-    Raises:
-        ValueError: more are asked for than there are.
-    """
-    if not 1 <= count <= len(labels):
-        raise ValueError(f"{count} of {len(labels)} pictures: expected 1 to {len(labels)}")
-    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    members = [members[number] for number in rng.permutation(len(members))]
-    # Round k takes the k-th picture of every class that has one.
-    rounds = np.concatenate([np.arange(len(rows)) for rows in members])
-    order = np.argsort(rounds, kind="stable")[:count]
-    chosen: NDArray[np.int64] = np.sort(np.concatenate(members)[order])
-    return chosen
-
-
 def check_same_task(training: TaskFacts, test: TaskFacts) -> None:
     """Refuse to train on pictures that the test set says nothing about.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.commands.locations import dataset_folder, open_location, url_scheme
+from dsqformat.commands.progress import OnProgress
 from dsqformat.commands.sizes import measure_snapshot
+from dsqformat.commands.unpacking import label_column
 from dsqformat.condense.evaluate.labelled_pictures import LabelledPictures, TaskFacts, facts_of
-from dsqformat.condense.pictures import ArrayPictures, DatasetPictures, labels_of
+from dsqformat.condense.pictures import ONE_SIZE, ArrayPictures, DatasetPictures, labels_of
 from dsqformat.dataset import Dataset
 from dsqformat.errors import SourceError
 from dsqformat.reconstruct.reconstructor import NONE, named_reconstructor
@@ -22,8 +24,6 @@ from dsqformat.sources.sample_source import LABEL_COLUMN
 from dsqformat.wire import DATASET_FILE
 
 _BATCH: Final = 1024
-
-OnProgress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,13 @@ def describe_dataset(location: str, layers: int | None, reading: Reading) -> Sto
     Raises:
         SourceError: as `load_pictures`; also if there are fewer layers.
     """
-    with open_location(location) as dataset:
+    with open_location(location) as dataset, _named(location):
         most = max((layer for _, layer in dataset.schema.order), default=0) + 1
         if layers is not None and layers > most:
-            raise SourceError(f"{location}: has {most} layers, @{layers} asks for more")
-        pictures = _opened(location, dataset, layers, reading)
+            raise SourceError(f"has {most} layers, @{layers} asks for more")
+        pictures = _opened(dataset, layers, reading)
         if len(pictures) < 2:
-            raise SourceError(f"{location}: {len(pictures)} pictures; training needs at least 2")
+            raise SourceError(f"{len(pictures)} pictures; training needs at least 2")
         count = min(len(pictures), reading.limit or len(pictures))
         labels = labels_of(pictures)[:count]
         first = next(iter(pictures.batches(1)))
@@ -130,8 +130,8 @@ def load_dataset(
     location: str, layers: int | None, reading: Reading, on_progress: OnProgress
 ) -> LabelledPictures:
     """Decode the pictures of a dataset; see `describe_dataset`."""
-    with open_location(location) as dataset:
-        pictures = _opened(location, dataset, layers, reading)
+    with open_location(location) as dataset, _named(location):
+        pictures = _opened(dataset, layers, reading)
         count = min(len(pictures), reading.limit or len(pictures))
         parts: list[NDArray[Any]] = []
         done = 0
@@ -145,18 +145,23 @@ def load_dataset(
         return LabelledPictures(location, _joined(parts), labels, _label_names(dataset))
 
 
-def _opened(
-    location: str, dataset: Dataset, layers: int | None, reading: Reading
-) -> DatasetPictures:
+def _opened(dataset: Dataset, layers: int | None, reading: Reading) -> DatasetPictures:
     fill = None if reading.fill == NONE else named_reconstructor(reading.fill).fill
+    return DatasetPictures(dataset, fill_in=fill, layers=layers, label=LABEL_COLUMN)
+
+
+@contextmanager
+def _named(location: str) -> Iterator[None]:
+    """Put the location in front of what is said of its pictures."""
     try:
-        return DatasetPictures(dataset, fill_in=fill, layers=layers, label=LABEL_COLUMN)
+        yield
     except SourceError as error:
         raise error.located(location) from error
 
 
 def _label_names(dataset: Dataset) -> tuple[str, ...]:
-    return next((c.names or () for c in dataset.schema.columns if c.name == LABEL_COLUMN), ())
+    column = label_column(dataset)
+    return () if column is None else column.names or ()
 
 
 # Sources ---------------------------------------------------------------------------------------
@@ -184,17 +189,15 @@ def _load_source(
             if arrays and array.shape != arrays[0].shape:
                 raise SourceError(
                     f"{location}: pictures of different sizes, {arrays[0].shape} and "
-                    f"{array.shape}; a network needs one, so pack them with --resize and --crop"
+                    f"{array.shape}; {ONE_SIZE}"
                 )
             arrays.append(array)
             labels.append(sample.values[LABEL_COLUMN])
             on_progress(f"read {location}", len(arrays), facts.sample_count)
     if len(arrays) < 2:
         raise SourceError(f"{location}: {len(arrays)} pictures; training needs at least 2")
-    try:
+    with _named(location):
         checked = ArrayPictures(np.stack(arrays), np.array(labels))
-    except SourceError as error:
-        raise error.located(location) from error
     pictures = _joined(list(checked.batches(len(arrays))))
     found = LabelledPictures(location, pictures, labels_of(checked), facts.label_names)
     return found, facts.source_nbytes

@@ -70,19 +70,22 @@ class SmallNetwork(nn.Module):
         return logits * _LOGIT_SCALE
 
 
-def evaluation_network(arch: str, channels: int, classes: int) -> nn.Module:
+def evaluation_network(
+    arch: str, channels: int, classes: int, size: tuple[int, int] | None = None
+) -> nn.Module:
     """Return a new network; its weights come from torch's generator.
 
     Args:
         arch: "small", a name of `build_network`, or the name of a model of timm.
         channels: of the pictures.
         classes: number of outputs.
+        size: height and width of the pictures; see `build_network`.
 
     Raises:
-        ModelError: there is no network of this name.
+        ModelError: there is no network of this name, or it cannot take pictures of this size.
         ImportError: it is one of timm, which is not installed.
     """
     if arch == SMALL:
         return SmallNetwork(channels, classes)
     known = arch in NETWORK_NAMES or arch.startswith(TIMM_PREFIX)
-    return build_network(arch if known else TIMM_PREFIX + arch, channels, classes)
+    return build_network(arch if known else TIMM_PREFIX + arch, channels, classes, size)

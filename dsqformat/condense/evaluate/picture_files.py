@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsqformat.condense.evaluate.loading import OnProgress
+from dsqformat.commands.comparison import encoded_picture
+from dsqformat.commands.progress import OnProgress
 
 # Kind -> format of Pillow and options of its encoder: the smallest files each can make.
 _FORMATS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -37,13 +38,8 @@ def encoded(picture: NDArray[np.uint8], kind: str, quality: int) -> bytes:
         kind: "webp" or "jpeg".
         quality: 0 to 100.
     """
-    from PIL import Image
-
     name, options = _FORMATS[kind]
-    file = io.BytesIO()
-    shown = picture[:, :, 0] if picture.shape[2] == 1 else picture
-    Image.fromarray(np.ascontiguousarray(shown)).save(file, name, quality=quality, **options)
-    return file.getvalue()
+    return encoded_picture(picture, name, quality=quality, **options)
 
 
 def decoded(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:

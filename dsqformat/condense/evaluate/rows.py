@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.evaluate.baselines import Baseline, Load, make_baseline
 from dsqformat.condense.evaluate.labelled_pictures import (
     LabelledPictures,
@@ -18,7 +19,6 @@ from dsqformat.condense.evaluate.labelled_pictures import (
     facts_of,
 )
 from dsqformat.condense.evaluate.loading import (
-    OnProgress,
     Reading,
     StoredSet,
     describe_dataset,

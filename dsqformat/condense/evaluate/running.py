@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.evaluate.labelled_pictures import LabelledPictures, TrainingData
-from dsqformat.condense.evaluate.loading import OnProgress
 from dsqformat.condense.evaluate.results import ResultFile, RowResult, Run, run_key
 from dsqformat.condense.evaluate.rows import Row
 from dsqformat.condense.evaluate.schedule import Schedule

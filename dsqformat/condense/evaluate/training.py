@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from dsqformat.condense.augmentation import moved_places
 from dsqformat.condense.evaluate.labelled_pictures import LabelledPictures
 from dsqformat.condense.evaluate.network import evaluation_network
 from dsqformat.condense.evaluate.schedule import Schedule
@@ -79,7 +80,7 @@ def train_and_test(
         ModelError: the network does not fit, or its loss becomes NaN or infinite.
     """
     with reproducible(seed, schedule.threads):
-        network = evaluation_network(schedule.arch, test.channels, test.class_count)
+        network = evaluation_network(schedule.arch, test.channels, test.class_count, test.shape[:2])
         network.to(schedule.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = _Run(network, training, schedule, seed)
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
@@ -178,13 +179,14 @@ class _Run:
 
     def _moved(self, chosen: torch.Tensor, changes: np.random.Generator) -> torch.Tensor:
         """Return pictures (n, height, width, channels), each cropped and perhaps mirrored."""
-        count = len(chosen)
-        offsets = changes.integers(0, 2 * self.schedule.padding + 1, (2, count, 1))
-        mirrored = changes.random(count) < 0.5
-        rows = offsets[0] + np.arange(self.height)
-        columns = offsets[1] + np.arange(self.width)
-        if self.schedule.flip:
-            columns[mirrored] = columns[mirrored, ::-1]
+        rows, columns = moved_places(
+            changes,
+            len(chosen),
+            self.height,
+            self.width,
+            padding=self.schedule.padding,
+            flip=self.schedule.flip,
+        )
         device = chosen.device
         by_row = torch.from_numpy(rows).to(device)[:, :, None]
         by_column = torch.from_numpy(columns).to(device)[:, None, :]

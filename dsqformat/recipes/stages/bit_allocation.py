@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Bits, Quantize
+from dsqformat.recipes.stage_options import Bits, Quantize
 from dsqformat.recipes.work_directory import Made
 from dsqformat.select import ranked_bit_levels, two_bit_levels
 

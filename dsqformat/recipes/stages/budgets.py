@@ -17,9 +17,9 @@ from dsqformat.coding.block import BlockModel, Options, decode, encode, fit
 from dsqformat.commands.options import nbytes_of
 from dsqformat.commands.progress import OnProgress
 from dsqformat.errors import RecipeError, TargetError
-from dsqformat.recipes.recipe import Bits, Quantize
+from dsqformat.recipes.stage_options import Bits, Quantize
 from dsqformat.recipes.work_directory import Made
-from dsqformat.select import budgeted_bit_levels, last_layer_distance
+from dsqformat.select import budgeted_bit_levels
 
 if TYPE_CHECKING:
     from dsqformat.condense.proxy import Proxy
@@ -197,13 +197,10 @@ def _turned(
     proxy: Proxy, batch: Any, back: list[NDArray[np.uint8]], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return how far the gradient of the last layer is turned."""
-    from dsqformat.condense.last_layer import residuals
-    from dsqformat.condense.outputs import network_outputs
     from dsqformat.condense.pictures import ArrayPictures
+    from dsqformat.condense.sensitivity import sensitivity
 
-    sides = []
-    for pictures in (np.stack(list(batch)), np.stack(back)):
-        (outputs,) = network_outputs(proxy, ArrayPictures(pictures), batch_size=len(pictures))
-        sides.append((residuals(outputs.logits, labels), outputs.hidden.astype("f8")))
-    (r1, h1), (r2, h2) = sides
-    return last_layer_distance(r1, h1, r2, h2)
+    before = ArrayPictures(np.stack(list(batch)), labels)
+    return sensitivity(
+        proxy, before, ArrayPictures(np.stack(back)), engine="last_layer", batch_size=len(labels)
+    )

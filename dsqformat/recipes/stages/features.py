@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.feature_files import load_features
 from dsqformat.condense.pictures import PictureSet
-from dsqformat.recipes.recipe import Features as FeatureOptions
+from dsqformat.recipes.stage_options import Features as FeatureOptions
 from dsqformat.recipes.work_directory import Made, StageResult
 from dsqformat.select import Features, LastLayerGradients
 

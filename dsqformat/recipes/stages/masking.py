@@ -13,7 +13,7 @@ from dsqformat.condense.picture_subsets import picture_shape
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.errors import RecipeError
 from dsqformat.quantize.mask import patch_grid
-from dsqformat.recipes.recipe import Mask
+from dsqformat.recipes.stage_options import Mask
 from dsqformat.recipes.work_directory import Made, StageResult
 from dsqformat.reconstruct import NONE, Reconstructor, named_reconstructor
 from dsqformat.select.masks import kept_patches, patch_masks

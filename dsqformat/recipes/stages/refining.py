@@ -19,7 +19,7 @@ from dsqformat.condense.refinement import (
     patch_affine,
     refine_pictures,
 )
-from dsqformat.recipes.recipe import Quantize, Refine
+from dsqformat.recipes.stage_options import Quantize, Refine
 from dsqformat.recipes.stages.sensitivity import round_trip_of
 from dsqformat.recipes.work_directory import Made
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.pictures import PictureSet
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Select
+from dsqformat.recipes.stage_options import Select
 from dsqformat.recipes.stages.features import features_of
 from dsqformat.recipes.work_directory import Made, StageResult
 from dsqformat.select import (
@@ -63,34 +63,54 @@ def select(
     Raises:
         SelectionError: the samples do not allow it.
     """
-    balance = options.balance
     if options.method == "random":
-        kept = random_coreset(count, options.keep_ratio, labels, balance=balance, seed=seed)
+        kept = random_coreset(count, options.keep_ratio, labels, balance=options.balance, seed=seed)
         return Made({"kept": kept})
     if options.scored:
         if scores is None:
             raise RecipeError(f"select.method: {options.method} needs [scores]")
-        if options.method == "score":
-            kept = score_coreset(
-                scores, options.keep_ratio, labels, keep=options.keep, balance=balance
-            )
-            return Made({"kept": kept})
-        hardest = options.hardest
-        if hardest == "auto":
-            hardest = "lowest" if score_name == "aum" else "highest"
-        kept = ccs_coreset(
-            scores,
-            options.keep_ratio,
-            labels,
-            hardest=hardest,
-            beta=options.beta,
-            strata=options.strata,
-            balance=balance,
-            seed=seed,
-        )
-        return Made({"kept": kept})
+        return Made({"kept": _by_score(options, labels, scores, score_name, seed)})
     if features is None:
         raise RecipeError(f"select.method: {options.method} needs [features]")
+    return _by_bins(options, labels, features, pictures, seed, progress)
+
+
+def _by_score(
+    options: Select,
+    labels: NDArray[np.int64] | None,
+    scores: NDArray[np.float64],
+    score_name: str,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Return what is kept of one end of the scores, or of strata of them."""
+    if options.method == "score":
+        return score_coreset(
+            scores, options.keep_ratio, labels, keep=options.keep, balance=options.balance
+        )
+    hardest = options.hardest
+    if hardest == "auto":
+        hardest = "lowest" if score_name == "aum" else "highest"
+    return ccs_coreset(
+        scores,
+        options.keep_ratio,
+        labels,
+        hardest=hardest,
+        beta=options.beta,
+        strata=options.strata,
+        balance=options.balance,
+        seed=seed,
+    )
+
+
+def _by_bins(
+    options: Select,
+    labels: NDArray[np.int64] | None,
+    features: StageResult,
+    pictures: PictureSet | None,
+    seed: int,
+    progress: OnProgress,
+) -> Made:
+    """Put all samples into bins, and keep as many of each, or more of the important ones."""
     bins = make_bins(
         features_of(features),
         labels,

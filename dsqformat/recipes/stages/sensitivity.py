@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsqformat.commands.progress import OnProgress
 from dsqformat.condense.picture_subsets import SeenPictures
-from dsqformat.condense.pictures import PictureSet
+from dsqformat.condense.pictures import PictureSet, unit_values
 from dsqformat.condense.round_trips import (
     RoundTrip,
     affine_round_trip,
@@ -17,7 +17,7 @@ from dsqformat.condense.round_trips import (
     patch_round_trip,
 )
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Quantize, Sensitivity
+from dsqformat.recipes.stage_options import Quantize, Sensitivity
 from dsqformat.recipes.work_directory import Made
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def squared_errors(
     parts: list[NDArray[np.float64]] = []
     done = 0
     for batch, other in zip(pictures.batches(_BATCH), seen.batches(_BATCH), strict=True):
-        unit = batch.astype("f4") / np.float32(255) if batch.dtype == np.uint8 else batch
-        difference = (unit.astype("f8") - other).reshape(len(batch), -1)
+        difference = (unit_values(batch).astype("f8") - other).reshape(len(batch), -1)
         parts.append(np.einsum("ij,ij->i", difference, difference))
         done += len(batch)
         progress("distortion", done, len(pictures))

@@ -22,8 +22,9 @@ from dsqformat.condense.proxy_training import (
     train_proxy,
 )
 from dsqformat.condense.proxy_weights import set_weight_arrays, weight_arrays
-from dsqformat.errors import RecipeError, SelectionError
-from dsqformat.recipes.recipe import Scores, Train
+from dsqformat.errors import RecipeError
+from dsqformat.recipes.stage_options import Train
+from dsqformat.recipes.stages.scoring import SCORES
 from dsqformat.recipes.work_directory import Made, StageResult
 from dsqformat.select import (
     Accumulator,
@@ -31,11 +32,9 @@ from dsqformat.select import (
     El2n,
     Entropy,
     Forgetting,
-    Grand,
     ScoreTable,
     Tdds,
     TrainingDynamics,
-    read_scores,
     write_scores,
 )
 
@@ -112,9 +111,8 @@ def train(
         progress=progress,
     )
     scores = dynamics.scores() | _final_scores(trained.proxy, pictures, options.threads)
-    write_scores(
-        folder / "scores.npz", ScoreTable(len(pictures), scores, {"epochs": options.epochs})
-    )
+    table = ScoreTable(len(pictures), scores, {"epochs": options.epochs})
+    write_scores(folder / SCORES, table)
     facts = {
         "accuracy": list(trained.accuracy),
         "classes": proxy.classes,
@@ -148,50 +146,6 @@ def trained_proxy(
     return proxy
 
 
-def score(
-    options: Scores,
-    trained: StageResult | None,
-    pictures: PictureSet | None,
-    count: int,
-    network: str,
-    *,
-    seed: int,
-    device: str,
-    threads: int,
-    progress: OnProgress,
-) -> Made:
-    """Return the score that samples are chosen by, as the array "score".
-
-    Args:
-        options: of the stage.
-        trained: result of stage train, for scores of training dynamics.
-        pictures: the whole set, for grand.
-        count: samples.
-        network: name of that of grand.
-        seed: of the networks of grand.
-        device: of torch.
-        threads: of one operation.
-        progress: called with stage, done and total.
-
-    Raises:
-        RecipeError: a file has another number of samples.
-        SelectionError: the score was not recorded, or is not finite.
-    """
-    if options.score == "file":
-        table = read_scores(options.file)
-        if table.sample_count != count:
-            raise RecipeError(
-                f"scores.file: {options.file} is of {table.sample_count} samples, the source has "
-                f"{count}; they must be the same, in the same order"
-            )
-        return Made({"score": table.column(options.column)})
-    if options.score == "grand" and pictures is not None:
-        return Made({"score": _grand(pictures, options, network, seed, device, threads, progress)})
-    if trained is None or not (trained.folder / "scores.npz").is_file():
-        raise SelectionError(f"scores.score: {options.score} needs [train] with 1 epoch or more")
-    return Made({"score": read_scores(trained.folder / "scores.npz").column(options.score)})
-
-
 def _weights_of(proxy: Proxy) -> dict[str, Any]:
     return {f"{_WEIGHT}{name}": value for name, value in weight_arrays(proxy).items()}
 
@@ -219,24 +173,3 @@ def _final_scores(
     for batch in network_outputs(proxy, pictures, threads=threads):
         final.update(batch.indices, batch.labels, 0, logits=batch.logits)
     return final.scores()
-
-
-def _grand(
-    pictures: PictureSet,
-    options: Scores,
-    network: str,
-    seed: int,
-    device: str,
-    threads: int,
-    progress: OnProgress,
-) -> Any:
-    from dsqformat.condense.last_layer import residuals
-
-    grand = Grand(len(pictures))
-    for number in range(options.initialisations):
-        proxy = make_proxy(pictures, network, seed=seed + number, device=device)
-        for batch in network_outputs(proxy, pictures, threads=threads, progress=progress):
-            residual = residuals(batch.logits, batch.labels)
-            norms = (np.linalg.norm(values, axis=1) for values in (residual, batch.hidden))
-            grand.update(batch.indices, *norms)
-    return grand.scores()

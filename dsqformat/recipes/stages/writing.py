@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsqformat.chunk.decode import Array
 from dsqformat.commands.progress import OnProgress
 from dsqformat.errors import RecipeError
-from dsqformat.recipes.recipe import Quantize
+from dsqformat.recipes.stage_options import Quantize
 from dsqformat.recipes.staging import Staged
 from dsqformat.schema import Column, Field
 from dsqformat.writer import DatasetWriter, FieldSpec, WriteReport
@@ -58,7 +58,7 @@ def write(
     *,
     mode: Literal["create", "replace"] = "create",
     ref: str = "main",
-    progress: OnProgress,
+    progress: OnProgress | None = None,
 ) -> WriteReport:
     """Write the kept samples.
 
@@ -176,14 +176,11 @@ def _kept(
     """Yield kept samples of one shape: their numbers among those kept, fields, columns, keys."""
     main = staged.field.name
     block = options.quantizer == "block"
-    begin = 0
-    for chunk, keys in staged.chunks():
-        low, high = np.searchsorted(plan.kept, [begin, begin + chunk.sample_count])
-        numbers = np.arange(low, high)
+    for chunk, keys, numbers, all_rows in staged.chunks_with(plan.kept):
+        wanted = np.ones(len(numbers), "?")
         if not options.list_dropped and not block:
-            numbers = numbers[plan.setting[numbers] > 0]
-        for part in _same_shapes(chunk.fields, numbers, plan.kept[numbers] - begin):
-            rows = plan.kept[part] - begin
+            wanted = plan.setting[numbers] > 0
+        for part, rows in _same_shapes(chunk.fields, numbers[wanted], all_rows[wanted]):
             fields = {
                 name: np.stack([values[row] for row in rows])
                 for name, values in chunk.fields.items()
@@ -194,18 +191,17 @@ def _kept(
                 name: [column[row] for row in rows] for name, column in chunk.columns.items()
             }
             yield part, fields, columns, None if keys is None else [keys[row] for row in rows]
-        begin += chunk.sample_count
 
 
 def _same_shapes(
     fields: Mapping[str, Array], numbers: NDArray[np.int64], rows: NDArray[np.int64]
-) -> Iterator[NDArray[np.int64]]:
-    """Yield runs of consecutive samples whose arrays have the same shapes."""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield runs of consecutive samples whose arrays have the same shapes: numbers and rows."""
     start = 0
     for place in range(1, len(numbers) + 1):
         ends = place == len(numbers) or place - start >= _BATCH
         if ends or any(
             values[rows[place]].shape != values[rows[start]].shape for values in fields.values()
         ):
-            yield numbers[start:place]
+            yield numbers[start:place], rows[start:place]
             start = place
