@@ -35,7 +35,12 @@ def mask_stage(run: Run, options: Mask) -> Stage:
     return Stage(
         "mask",
         masking.VERSION,
-        asdict(options) | {"device": run.device, "seed": run.recipe.seed},
+        asdict(options)
+        | {
+            "device": run.device,
+            "seed": run.recipe.seed,
+            "threads": run.train_options.threads,
+        },
         inputs,
         lambda folder: masking.mask(
             folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -25,6 +26,26 @@ def check_at_least(name: str, got: int, least: int) -> None:
     """
     if got < least:
         raise wrong_option(name, got, f"at least {least}")
+
+
+def check_between(name: str, got: int, least: int, most: int) -> None:
+    """Refuse a number out of a range, whose ends are part of it.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not least <= got <= most:
+        raise wrong_option(name, got, f"{least} to {most}")
+
+
+def check_positive(name: str, got: float) -> None:
+    """Refuse what is not above 0, or not finite.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not 0 < got < math.inf:
+        raise wrong_option(name, got, "more than 0")
 
 
 def check_share(name: str, got: Share, expected: str, *, open_below: bool = False) -> None:

@@ -8,10 +8,18 @@ Their types are those that TOML has; `dsqformat.recipes.parsing` reads them from
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dsqformat.recipes.option_values import Share, check_at_least, check_share, wrong_option
+from dsqformat.recipes.option_values import (
+    Share,
+    check_at_least,
+    check_between,
+    check_positive,
+    check_share,
+    wrong_option,
+)
 from dsqformat.wire import MAX_QP
 
 BUDGET_QPS: Final = (24, 40, 56, 68, 80, 92, 104, 116, 128, 144, 160, 175)
@@ -49,6 +57,10 @@ class Train:
         check_at_least("epochs", self.epochs, 0)
         check_at_least("batch_size", self.batch_size, 2)
         check_at_least("threads", self.threads, 1)
+        check_positive("learning_rate", self.learning_rate)
+        if not 0 <= self.weight_decay < math.inf:
+            raise wrong_option("weight_decay", self.weight_decay, "at least 0")
+        check_between("padding", self.padding, 0, 255)
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class Scores:
     score: Literal["aum", "el2n", "forgetting", "entropy", "tdds", "grand", "file"] = "aum"
     file: str = ""
     column: str = ""
-    initialisations: int = 3
+    initialisations: int = 10
 
     def __post_init__(self) -> None:
         check_at_least("initialisations", self.initialisations, 1)
@@ -143,7 +155,7 @@ class Select:
         check_share("keep_ratio", self.keep_ratio, "more than 0 and at most 1", open_below=True)
         check_share("beta", self.beta, "0 to 1")
         check_share("alpha", self.alpha, "0 to 1")
-        check_at_least("strata", self.strata, 1)
+        check_between("strata", self.strata, 1, 1_000_000)
         check_at_least("bins", self.bins, 1)
 
     @property
@@ -192,8 +204,8 @@ class Mask:
             raise wrong_option("drop_ratio", self.drop_ratio, "0 up to but not 1")
         check_at_least("patch", self.patch, 1)
         check_at_least("epochs", self.epochs, 1)
-        if self.width % 12:
-            raise wrong_option("width", self.width, "a multiple of 12")
+        if self.width < 24 or self.width % 24:
+            raise wrong_option("width", self.width, "a multiple of 24")
         if (self.reconstructor == "checkpoint") != bool(self.file and self.sha256):
             expected = 'file and sha256 with reconstructor = "checkpoint", and only so'
             raise wrong_option("file", self.file, expected)
@@ -206,13 +218,21 @@ class Sensitivity:
     Attributes:
         engine: "full", "layers", "last_layer" (gradients), or "distortion" (squared error; needs
             no network).
+        layers: of engine layers: names in the network; none: all that have parameters.
         wrt: gradient in "parameters" (equations 8 and 9) or "input" (caption of Fig. 3).
         probe_bits: bit width of the probe; 0: the low one, or 8 where that is 0.
     """
 
     engine: Literal["full", "layers", "last_layer", "distortion"] = "full"
+    layers: tuple[str, ...] = ()
     wrt: Literal["parameters", "input"] = "parameters"
     probe_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.layers and (self.engine != "layers" or self.wrt != "parameters"):
+            expected = 'none without engine = "layers" and wrt = "parameters"'
+            raise wrong_option("layers", list(self.layers), expected)
+        check_between("probe_bits", self.probe_bits, 0, 16)
 
 
 @dataclass(frozen=True)
@@ -248,13 +268,18 @@ class Bits:
     qps: tuple[int, ...] = BUDGET_QPS
 
     def __post_init__(self) -> None:
+        for key in ("bits", "high", "low"):
+            check_between(key, getattr(self, key), 0, 16)
+        check_between("qp", self.qp, 0, MAX_QP)
         if not self.qps or not all(0 <= qp <= MAX_QP for qp in self.qps):
             raise wrong_option("qps", list(self.qps), f"one or more of 0 to {MAX_QP}")
         if self.mode == "budget" and bool(self.total) == bool(self.bytes_per_sample):
             given = self.bytes_per_sample if self.total else ""
             raise wrong_option("total", given, "either total or bytes_per_sample, and not both")
-        if self.bytes_per_sample < 0:
+        if not 0 <= self.bytes_per_sample < math.inf:
             raise wrong_option("bytes_per_sample", self.bytes_per_sample, "more than 0")
+        if isinstance(self.total, int) and self.total < 0:
+            raise wrong_option("total", self.total, "more than 0")
         if (self.mode == "levels") != bool(self.levels):
             raise wrong_option(
                 "levels", list(self.levels), 'pairs with mode = "levels", and only so'
@@ -290,6 +315,7 @@ class Refine:
     def __post_init__(self) -> None:
         check_at_least("iterations", self.iterations, 0)
         check_at_least("batch_size", self.batch_size, 1)
+        check_positive("learning_rate", self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -331,5 +357,10 @@ class Quantize:
         wrong = [name for name in self.columns if name not in known]
         if wrong:
             raise wrong_option("columns", wrong[0], " or ".join(known))
+        check_at_least("patch", self.patch, 1)
+        check_between("groups", self.groups, 1, 1 << 16)
+        check_between("zstd_level", self.zstd_level, 1, 22)
+        check_between("chunk_nbytes", self.chunk_nbytes, 1, 1 << 28)
+        check_between("shard_nbytes", self.shard_nbytes, self.chunk_nbytes, 1 << 30)
         if isinstance(self.layers, str) and self.layers != "default":
             raise wrong_option("layers", self.layers, 'numbers, or "default"')

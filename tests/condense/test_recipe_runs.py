@@ -106,6 +106,19 @@ def test_high_bits_go_to_the_sensitive_and_low_ones_drop(tmp_path, source, work)
     assert unlisted.total_nbytes < outcome.total_nbytes
 
 
+def test_layers_may_be_chosen(tmp_path, source, work):
+    chosen = ["sensitivity.engine=layers", "sensitivity.layers=['stem.0', 'head']"]
+    outcome = small_run(source, tmp_path / "d", "lsq-adaptive-8-0", *chosen, work=work)
+    whole = small_run(
+        source, tmp_path / "e", "lsq-adaptive-8-0", "sensitivity.engine=layers", work=work
+    )
+    found = [stage(run, "sensitivity").array("sensitivity") for run in (outcome, whole)]
+    assert not np.allclose(*found)
+    with pytest.raises(ModelError, match="layer 'nope': the network has none of this name"):
+        small_run(source, tmp_path / "f", "lsq-adaptive-8-0", chosen[0],
+                  "sensitivity.layers=['nope']", work=work)  # fmt: skip
+
+
 def test_bits_by_class_keep_half_of_each(tmp_path, source, work):
     small_run(source, tmp_path / "d", "lsq-adaptive-8-0", "bits.per_class=true", work=work)
     with open_dataset(tmp_path / "d") as dataset:
@@ -509,7 +522,7 @@ def test_a_recipe_that_needs_labels_says_so(tmp_path, work):
         ("lsq-adaptive-8-0", ["sensitivity=off"], RecipeError, r"needs a table \[sensitivity\]"),
         ("lsq-adaptive-8-0", ["train.epochs=0"], RecipeError, "train.epochs: got 0"),
         ("lsq-fixed", ["bits.bits=1"], RecipeError, "bit_width 1 with lsq"),
-        ("lsq-fixed", ["bits.bits=40"], RecipeError, "bit_width 40: expected 2 to 16"),
+        ("lsq-fixed", ["bits.bits=40"], RecipeError, "bits.bits: got 40, expected 0 to 16"),
         ("lsq-fixed", ["select.method=ccs", "scores.score=tdds", "train.epochs=1"], RecipeError,
          "3 or more for score tdds"),
         ("dq", ["mask.patch=16"], RecipeError, "one patch, which cannot be left out"),

@@ -62,6 +62,7 @@ def measure_sensitivity(
         pictures,
         seen,
         engine=options.engine,
+        layers=options.layers or None,
         wrt=options.wrt,
         threads=threads,
         progress=progress,
