@@ -162,11 +162,11 @@ def segment_vectors(add):
     shard = assemble(schema_of([affine("x", [2**20])]), [ChunkData({"x": data})],
                      models={"x": bomb})  # fmt: skip
     add("rans_bomb", "9.3", "2^20 values that cost nothing, more than 32768 times 7 bytes", shard)
-    data = FieldData([[0] * 2**16], [4], [1.0], [0.0], mask=[bytes([1, 0])],
+    data = FieldData([[0] * 2**16], [4], [1.0], [0.0], mask=[b"\x01"],
                      rans={0: rans_layer([b""], 1, 0, 0)})  # fmt: skip
-    shard = assemble(schema_of([affine("x", [2**10, 2**10], patch=256)]), [ChunkData({"x": data})],
+    shard = assemble(schema_of([affine("x", [2**9, 2**9], patch=256)]), [ChunkData({"x": data})],
                      models={"x": bomb})  # fmt: skip
-    add("rans_mask_bomb", "9.3", "2^16 values kept of 2^20, more than 32768 times 7 bytes", shard)
+    add("rans_mask_bomb", "9.3", "2^16 values kept of 2^18, more than 32768 times 7 bytes", shard)
     wide = FieldData([[0]], [4], [1.0], [0.0], rans={0: rans_layer([bytes(40)], 1)})
     shard = assemble(schema_of([affine("x", [2**20 + 1])]), [ChunkData({"x": wide})],
                      models={"x": bomb})  # fmt: skip

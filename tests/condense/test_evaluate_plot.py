@@ -1,5 +1,6 @@
 """Names in the plot of dsq evaluate: beside their points, and never on top of each other."""
 
+import os
 import re
 
 import numpy as np
@@ -16,6 +17,7 @@ from dsqformat.condense.evaluate.label_places import (
 
 FRAME = np.array([0.0, 0.0, 600.0, 400.0])
 MARKER = 4.0
+SOAK = os.environ.get("DSQ_SOAK") == "1"
 
 
 def places(anchors, sizes):
@@ -39,7 +41,7 @@ def clustered(count, seed):
     return anchors, np.stack([rng.uniform(20, 95, count), np.full(count, 9.0)], axis=1)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(8 if SOAK else 2))
 def test_labels_cover_neither_each_other_nor_points_and_stay_inside(seed):
     anchors, sizes = clustered(30, seed)
     centres, labels, markers = places(anchors, sizes)
@@ -67,7 +69,7 @@ def test_points_at_the_same_place_keep_their_names_apart():
     assert shared(labels, labels) == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40 if SOAK else 8, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 600), st.floats(0, 400)), max_size=12),
     st.integers(0, 2**32 - 1),

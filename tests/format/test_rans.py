@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import re
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,7 +133,9 @@ def test_masked_layers_come_back_and_numpy_agrees(case, per_stream, monkeypatch)
     for kernels in [*compiled_kernels(), plain]:
         monkeypatch.setattr(segment, "kernels", kernels)
         monkeypatch.setattr(fitting, "kernels", kernels)
-        assert fit(codes, shape, width, masks=masks, complete=True).to_bytes() == model.to_bytes()
+        if per_stream == 1:
+            again = fit(codes, shape, width, masks=masks, complete=True)
+            assert again.to_bytes() == model.to_bytes()
         known = None
         for layer in range(width.shape[1]):
             data = encode_layer(model, codes, shape, width, layer, per_stream, masks)
@@ -275,19 +278,26 @@ def test_arguments_are_checked(damaged):
         encode_layer(model, codes, shape, width + np.uint8(1), 0, 1)
 
 
+@cache
+def fitted(case):
+    """Codes of a case, their shapes and layer widths, and a model of them."""
+    shapes, bits, plan = CASES[case]
+    codes, shape = pictures(shapes, bits, seed=4)
+    width = widths(bits, plan)
+    return codes, shape, width, fit(codes, shape, width)
+
+
 def test_models_survive_their_bytes():
-    for (shapes, bits, plan), complete in itertools.product(CASES, (True, False)):
-        codes, shape = pictures(shapes, bits, seed=3)
-        data = fit(codes, shape, widths(bits, plan), complete=complete).to_bytes()
+    for case, complete in itertools.product(range(len(CASES)), (True, False)):
+        codes, shape, width, model = fitted(case)
+        data = (fit(codes, shape, width, complete=True) if complete else model).to_bytes()
         assert PixelModel.from_bytes(data).to_bytes() == data
 
 
 @pytest.mark.parametrize("threads", [2, 3, 50])
 def test_threads_divide_the_streams(threads):
-    for shapes, bits, plan in CASES:
-        codes, shape = pictures(shapes, bits, seed=4)
-        width = widths(bits, plan)
-        model = fit(codes, shape, width)
+    for case in range(len(CASES)):
+        codes, shape, width, model = fitted(case)
         known = None
         for layer, data in enumerate(encode_all(model, codes, shape, width, 1)):
             known = decode_layer(model, data, known, shape, width, layer, threads=threads)
