@@ -106,7 +106,7 @@ def trace(
         mixes: per class the weights of the current row, as `model` makes them.
         constants: per class what sums of prediction and energy begin with, likewise.
         levels: per configuration LUT levels.
-        shorts: scratch; see `segment.scratch`.
+        shorts: scratch; see `layer_codes.scratch`.
         ints: scratch.
         contexts: out, one per value that has bits.
         symbols: out, likewise.

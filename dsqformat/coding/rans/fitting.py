@@ -20,10 +20,10 @@ from dsqformat.coding.rans.geometry import (
     predictor_taps,
     symbol_count,
 )
+from dsqformat.coding.rans.layer_codes import LayerCodes, layer_codes, scratch
 from dsqformat.coding.rans.layer_model import MAX_WEIGHT, LayerModel
 from dsqformat.coding.rans.masking import ALL_KEPT, PatchMasks, spread_out
 from dsqformat.coding.rans.model import MAX_CONFIGS, PixelModel
-from dsqformat.coding.rans.segment import LayerCodes, layer_codes, scratch
 from dsqformat.kernels.plain_layout import ENERGY, LEVELS
 
 # Values looked at for weights and for tables: what bounds time and memory of fitting.

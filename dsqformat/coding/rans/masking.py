@@ -103,6 +103,17 @@ def gathered(
     return np.compress(kept.view("?"), codes.reshape(-1, channels), axis=0).reshape(-1)
 
 
+def kept_counts(grid: Grid, kept: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the values of each sample that are kept, int64, shape (n,)."""
+    if not len(kept):
+        return grid.counts
+    pixels = grid.counts // grid.channels
+    before = np.concatenate([[0], np.cumsum(kept, dtype="i8")])
+    ends = np.cumsum(pixels)
+    counts: NDArray[np.int64] = (before[ends] - before[ends - pixels]) * grid.channels
+    return counts
+
+
 def _sources(here: NDArray[np.bool_], grid: Grid) -> NDArray[np.int64]:
     """Return the pixel each one is copied from, itself if it is kept; -1 - n: none in sample n."""
     pixels = grid.heights * grid.widths

@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 
 from dsqformat import kernels
 from dsqformat.coding.rans.geometry import Grid, grid_of
-from dsqformat.coding.rans.masking import ALL_KEPT, PatchMasks, gathered, spread_out
+from dsqformat.coding.rans.layer_codes import layer_codes, scratch, starts
+from dsqformat.coding.rans.masking import (
+    ALL_KEPT,
+    PatchMasks,
+    gathered,
+    kept_counts,
+    spread_out,
+)
 from dsqformat.coding.rans.model import PixelModel
 from dsqformat.coding.streams import pack_lengths, parse_lengths
 from dsqformat.errors import CorruptShardError
-from dsqformat.kernels.plain_layout import LANES, ROWS, SLACK
+from dsqformat.kernels.plain_layout import LANES
 
 MAX_SAMPLES: Final = 4096
 # As for zstd frames: no block of the format expands further (spec 2).
@@ -26,55 +33,6 @@ STREAM_NBYTES: Final = 1024
 # Streams decoded in step need room for some rows each, 37 to 48 bytes for a value of the widest
 # sample; where rows have more values than this, streams are decoded one by one.
 WIDE_ROW: Final = 1 << 14
-
-
-@dataclass(frozen=True)
-class LayerCodes:
-    """Codes to the precision of one layer.
-
-    Attributes:
-        codes: uint16, all samples after one another.
-        grid: where they stand.
-        first: int64, shape (n,), the first value of each sample.
-        kept: uint8, for each pixel whether it is kept; empty if all are.
-    """
-
-    codes: NDArray[np.uint16]
-    grid: Grid
-    first: NDArray[np.int64]
-    kept: NDArray[np.uint8]
-
-    @property
-    def coded_count(self) -> int:
-        """Values that are kept."""
-        return int(self.kept.sum()) * self.grid.channels if len(self.kept) else len(self.codes)
-
-    def only(self, wanted: NDArray[np.bool_]) -> LayerCodes:
-        """Return some of the samples."""
-        counts = self.grid.counts
-        grid = Grid(self.grid.heights[wanted], self.grid.widths[wanted], self.grid.channels)
-        codes = self.codes[np.repeat(wanted, counts)]
-        kept = self.kept
-        if len(kept):
-            kept = kept[np.repeat(wanted, counts // self.grid.channels)]
-        return LayerCodes(codes, grid, _starts(grid.counts), kept)
-
-
-def layer_codes(
-    codes: NDArray[np.uint16],
-    grid: Grid,
-    layer_width: NDArray[np.uint8],
-    layer: int,
-    kept: NDArray[np.uint8] = ALL_KEPT,
-) -> LayerCodes:
-    """Return codes of whole grids without the bits below a layer."""
-    below = layer_width[:, layer + 1 :].sum(axis=1, dtype="u2")
-    counts = grid.counts
-    if codes.shape != (int(counts.sum()),):
-        raise ValueError(f"codes of shape {codes.shape}, expected ({int(counts.sum())},)")
-    shift: Any = below[0] if len(below) and (below == below[0]).all() else np.repeat(below, counts)
-    top = np.right_shift(codes, shift).astype("u2", copy=False)
-    return LayerCodes(np.ascontiguousarray(top), grid, _starts(counts), kept)
 
 
 def encode_layer(
@@ -113,7 +71,7 @@ def encode_layer(
     if not 1 <= samples_per_stream <= MAX_SAMPLES or not 1 <= len(config) <= MAX_SAMPLES:
         raise ValueError(f"{len(config)} samples, {samples_per_stream} per stream: not 1 to 4096")
     tables = model.kernel_tables
-    coded = np.where(config >= 0, _kept_counts(grid, kept), 0)
+    coded = np.where(config >= 0, kept_counts(grid, kept), 0)
     values = int(coded.sum())
     stream_end = np.cumsum(np.add.reduceat(coded, np.arange(0, len(coded), samples_per_stream)))
     contexts, symbols = np.empty(values, "i4"), np.empty(values, "u1")
@@ -201,7 +159,7 @@ def decode_layer(
         raise CorruptShardError(f"{what}: {values} values cannot come from {len(data)} bytes")
     per_stream, ends, streams = parse_lengths(data, len(config), what)
     kept = ALL_KEPT if masks is None else masks.kept
-    codes = _checked_coarse(coarse, _kept_counts(grid, kept), layer_width, layer)
+    codes = _checked_coarse(coarse, kept_counts(grid, kept), layer_width, layer)
     if coarse is None:
         codes = np.zeros(values, "u2")
     else:
@@ -209,7 +167,7 @@ def decode_layer(
     _ = model.kernel_tables  # made here, before threads would each make them
     # Two bytes more, for reading ahead.
     streams = np.concatenate([streams, np.zeros(2, "u1")])
-    job = _Job(model, streams, ends, per_stream, codes, _starts(counts), grid, config, kept)
+    job = _Job(model, streams, ends, per_stream, codes, starts(counts), grid, config, kept)
     parts = job.parts(threads)
     if len(parts) == 1:
         fault = job.run(parts[0])
@@ -299,31 +257,6 @@ def samples_per_stream(nbytes: int, samples: int) -> int:
     return max(1, min(MAX_SAMPLES, STREAM_NBYTES * samples // max(nbytes, 1)))
 
 
-def scratch(grid: Grid, lanes: int) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
-    """Return room for what stands around a value in so many streams, as the kernels need it."""
-    width, channels = int(grid.widths.max(initial=0)), grid.channels
-    stride = (width + 4) * channels + SLACK
-    # For each stream sums, changes, classes and activities; for each four of them their pairs.
-    sums = ((8 if channels > 2 else 4) + channels + 2) * width + 4
-    pairs = -(-lanes // 4) * 4 * (width + 2) * channels
-    return np.empty(lanes * ROWS * stride, "i2"), np.empty(lanes * sums + pairs, "i4")
-
-
-def _kept_counts(grid: Grid, kept: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the values of each sample that are kept, int64, shape (n,)."""
-    if not len(kept):
-        return grid.counts
-    pixels = grid.counts // grid.channels
-    before = np.concatenate([[0], np.cumsum(kept, dtype="i8")])
-    ends = np.cumsum(pixels)
-    counts: NDArray[np.int64] = (before[ends] - before[ends - pixels]) * grid.channels
-    return counts
-
-
-def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.cumsum(counts) - counts
-
-
 def _configs(
     model: PixelModel, grid: Grid, layer_width: NDArray[np.uint8], layer: int
 ) -> NDArray[np.int32]:
@@ -367,13 +300,3 @@ def _checked_coarse(
     if (coarse > limit).any():
         raise ValueError("a coarse code has more bits than the layers before")
     return coarse.copy()
-
-
-__all__ = [
-    "LayerCodes",
-    "decode_layer",
-    "encode_layer",
-    "layer_codes",
-    "samples_per_stream",
-    "scratch",
-]
