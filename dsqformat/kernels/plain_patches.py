@@ -49,10 +49,11 @@ def _dequantize(arguments: tuple[Any, ...], out: NDArray[Any]) -> int:
     value = patches = first = 0
     for (height, width, channels), bits in zip(shapes.tolist(), missing.tolist(), strict=True):
         rows, columns = -(-height // patch), -(-width // patch)
-        there = np.full(rows * columns, channels > 0)
-        if len(kept):
-            there &= kept[first : first + rows * columns].astype("?")
-        first += rows * columns
+        own = slice(first, first + rows * columns)
+        first = own.stop
+        if not height * width * channels:
+            continue  # one side may be 2^28 and costs nothing
+        there = kept[own].astype("?") if len(kept) else np.ones(rows * columns, "?")
         count = int(there.sum())
         number = np.full(rows * columns, -1)
         number[there] = ids[patches : patches + count]

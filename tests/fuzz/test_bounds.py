@@ -162,7 +162,7 @@ ACCEPTED = {
 }  # fmt: skip
 
 
-def decode_apart(claims, folder, memory_mib):
+def decode_apart(claims, folder, memory_mib, **env):
     """Decode claims in a process that may allocate so much."""
     path = folder / "claims.json"
     parts = {name: [part.hex() for part in make()] for name, make in claims.items()}
@@ -173,7 +173,7 @@ def decode_apart(claims, folder, memory_mib):
         text=True,
         timeout=300,
         check=False,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **env},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -210,6 +210,17 @@ def test_the_most_values_of_a_chunk_decode(tmp_path):
     used = decode_apart({"most": make}, tmp_path, 2048)["most"]
     assert used["result"] == "accepted"
     assert used["mib"] < 600
+
+
+def test_rows_without_channels_take_no_room_without_kernels(tmp_path):
+    def make():
+        field = Field("x", "float32", (None, None, None), "patch", patch=2)
+        shapes = [(1 << 26, 1, 0), (1, 1 << 26, 0)]
+        return claim(field, shapes, [b""], masks=[b"", b""], model=groups_of(1, 2), width=2)
+
+    used = decode_apart({"rows": make}, tmp_path, 256, DSQ_KERNELS="plain")["rows"]
+    assert used["result"] == "accepted"
+    assert used["mib"] < 40
 
 
 def test_4096_flat_pictures_come_from_a_few_bytes():
