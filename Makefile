@@ -46,7 +46,7 @@ check: $(INSTALLED)  ## Lint, types, import rules, spec vectors (under 1 minute)
 	$(if $(VECTORS),$(BIN)/pytest $(VECTORS))
 
 test: $(INSTALLED) $(CHECKED) $(SANITIZED)  ## All tests at everyday counts (under 10 minutes on 2 cores)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(INSTALLED) $(CHECKED) $(SANITIZED)  ## All tests at full counts
 	DSQ_SOAK=1 $(BIN)/pytest -m "not bench" -o faulthandler_timeout=3600
